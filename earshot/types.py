@@ -1,0 +1,141 @@
+"""The vocabulary that every room shares: the things of the field, the roles, the errors.
+
+Plain data and roles only; nothing here computes. Axis legend for the arrays named here and above:
+B batch, T samples, S segments, D embedding dimension, Q queries, C classes (tags).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+class EarshotError(ValueError):
+    """A user's error: the message says what was given, what is allowed and what to do."""
+
+
+class AudioError(EarshotError):
+    """A file that cannot be used as audio. `reason` is one line without the path."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+    def __reduce__(self) -> tuple[type[AudioError], tuple[str, str]]:
+        return AudioError, (self.path, self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A span of one clip, in seconds from its start."""
+
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """An answer to a query: a segment of a clip. Higher scores are better."""
+
+    path: str
+    score: float
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileState:
+    """What identifies a file's content; the times and size only spare reading it again."""
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """A file as the store knows it: searchable, or broken with the reason why."""
+
+    state: FileState
+    duration_s: float = 0.0
+    sample_rate_hz: int = 0
+    channels: int = 0
+    broken: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddedFile:
+    """A file with its segments' unit vectors, `vectors` (S, D) float32; none when broken."""
+
+    record: FileRecord
+    segments: tuple[Segment, ...]
+    vectors: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """A filter on the columns of a file; several conditions must all hold."""
+
+    field: Literal["path", "duration_s", "sample_rate_hz", "channels"]
+    operator: Literal["<", "<=", "=", "!=", ">=", ">"]
+    value: str | float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a store was made with; vectors of another fingerprint must never enter it."""
+
+    model: str
+    fingerprint: str
+    dimension: int
+
+
+class Store(Protocol):
+    """Files, their segments and vectors. Every kind passes the same contract tests."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the store was made with."""
+
+    def put(self, files: Sequence[EmbeddedFile]) -> None:
+        """Write files; what is already stored under their paths is replaced in the same step."""
+
+    def drop(self, paths: Collection[str]) -> None:
+        """Forget files; unknown paths are ignored."""
+
+    def files(self) -> dict[str, FileRecord]:
+        """All files by path, the broken ones included."""
+
+    def search(
+        self, vectors: np.ndarray, limit: int, where: Sequence[Condition] = ()
+    ) -> list[list[Hit]]:
+        """The best `limit` segments for each query vector (Q, D), best first, ties by path."""
+
+    def optimize(self) -> None:
+        """Compact, and build or extend the vector index where the size calls for one."""
+
+
+class AudioEncoder(Protocol):
+    """Waveforms in, one vector per waveform out; its front-end is inside."""
+
+    sample_rate_hz: int
+    dimension: int
+
+    def __call__(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Encode (B, T) float32 in [-1, 1] with (B,) valid samples to (B, D)."""
+
+
+class TextEncoder(Protocol):
+    """Sentences in, one vector per sentence out."""
+
+    dimension: int
+
+    def __call__(self, sentences: Sequence[str]) -> torch.Tensor:
+        """Encode N sentences to (N, D)."""

@@ -1,0 +1,99 @@
+"""The house keeps its plan: floors, no cycles, small functions, quick start."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "earshot"
+
+# The digit is the floor; a module imports lower floors only, siblings never each other.
+FLOORS = {
+    "types": 0,
+    "audio": 1,
+    "text": 1,
+    "frontends": 1,
+    "metrics": 1,
+    "losses": 1,
+    "files": 1,
+    "checkpoints": 2,
+    "encoders": 2,
+    "datasets": 2,
+    "model": 3,
+    "batches": 3,
+    "embed": 4,
+    "store": 4,
+    "library": 5,
+    "search": 5,
+    "evaluate": 5,
+    "teach": 5,
+    "train": 6,
+    "recipes": 7,
+    "server": 7,
+    "cli": 8,
+}
+MAX_FUNCTION_LINES = 60
+MAX_FILE_LINES = 400
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [node.module or ""]
+            if node.module == "earshot":
+                names = [f"earshot.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        yield from (name.split(".")[1] for name in names if name.startswith("earshot."))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    own = room(path)
+    if own in ("__init__", "__main__"):
+        return
+    for other in imported_rooms(path):
+        if other not in (own, "__version__"):
+            assert FLOORS[other] < FLOORS[own], f"{own} (floor {FLOORS[own]}) imports {other}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_sizes(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert lines <= MAX_FUNCTION_LINES, f"{path}:{node.lineno} {node.name}: {lines} lines"
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("earshot.cli", ["numpy", "torch", "transformers", "lancedb", "pyarrow", "soundfile"]),
+        ("earshot.types", ["numpy", "torch"]),
+        ("earshot.audio", ["torch", "transformers", "av"]),
+        ("earshot.store", ["torch", "lancedb", "transformers"]),
+    ],
+)
+def test_import_cost(module: str, heavy: list[str]) -> None:
+    """What a module does not need is not imported with it."""
+    if (
+        not (PACKAGE / f"{room(PACKAGE / (module.split('.')[1] + '.py'))}.py").exists()
+        and not (PACKAGE / module.split(".")[1]).is_dir()
+    ):
+        pytest.skip(f"{module} is not built yet")
+    code = f"import sys, {module}; print(*[m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
