@@ -122,14 +122,25 @@ class Store(Protocol):
         """Compact, and build or extend the vector index where the size calls for one."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """What an audio encoder hears: `embedding` (B, D), and `logits` (B, C) if it is a tagger."""
+
+    embedding: torch.Tensor
+    logits: torch.Tensor | None = None
+
+
 class AudioEncoder(Protocol):
     """Waveforms in, one vector per waveform out; its front-end is inside."""
 
-    sample_rate_hz: int
     dimension: int
 
-    def __call__(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Encode (B, T) float32 in [-1, 1] with (B,) valid samples to (B, D)."""
+    @property
+    def sample_rate_hz(self) -> int:
+        """The rate that waveforms must have."""
+
+    def __call__(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> Encoded:
+        """Encode (B, T) float32 in [-1, 1] with (B,) valid samples."""
 
 
 class TextEncoder(Protocol):
@@ -137,5 +148,5 @@ class TextEncoder(Protocol):
 
     dimension: int
 
-    def __call__(self, sentences: Sequence[str]) -> torch.Tensor:
-        """Encode N sentences to (N, D)."""
+    def __call__(self, sentences: Sequence[str]) -> np.ndarray:
+        """Encode N sentences to unit vectors (N, D) float32."""

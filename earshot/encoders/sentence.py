@@ -1,0 +1,204 @@
+"""Sentence encoders: words to one vector, from a Sentence-Transformers or Hugging Face folder.
+
+One idea: a query must be answered at once. Importing torch and transformers takes longer than the
+whole search, so networks of the BERT family (MiniLM among them) run here in plain numpy, equal to
+transformers to 1e-5; every other network goes through transformers.
+
+Devlin et al. 2019 (BERT); Reimers and Gurevych 2019 (mean pooling of token vectors).
+Axis legend: N sentences, L tokens, H heads, D dimension.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+from earshot.types import EarshotError
+
+Array = NDArray[np.float32]
+BATCH_SENTENCES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceConfig:
+    """How token vectors become a sentence vector, as the folder's own files say."""
+
+    pooling: str = "mean"
+    max_tokens: int = 512
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, empty where the file is absent."""
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def read_config(folder: Path) -> SentenceConfig:
+    """Pooling and length of a Sentence-Transformers folder; mean pooling for a bare network."""
+    pooling = read_json(folder / "1_Pooling" / "config.json")
+    network = read_json(folder / "config.json")
+    sentence = read_json(folder / "sentence_bert_config.json")
+    longest = int(network.get("max_position_embeddings", 512))
+    chosen = [key.removeprefix("pooling_mode_") for key, on in pooling.items() if on is True]
+    known = {"mean_tokens": "mean", "cls_token": "cls"}
+    if chosen and (len(chosen) > 1 or chosen[0] not in known):
+        raise EarshotError(
+            f"{folder} pools tokens by {', '.join(chosen)}; earshot knows mean_tokens and cls_token"
+        )
+    return SentenceConfig(
+        pooling=known[chosen[0]] if chosen else "mean",
+        max_tokens=min(int(sentence.get("max_seq_length") or longest), longest),
+    )
+
+
+def erf(x: Array) -> Array:
+    """The error function to 1.5e-7 (Abramowitz and Stegun 1964, 7.1.26)."""
+    t = 1.0 / (1.0 + 0.3275911 * np.abs(x))
+    series = 1.061405429
+    for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
+        series = series * t + coefficient
+    return np.asarray(np.sign(x) * (1.0 - series * t * np.exp(-x * x)), dtype=np.float32)
+
+
+class BertEncoder:
+    """A BERT network with absolute positions and GELU, in numpy."""
+
+    def __init__(self, folder: Path) -> None:
+        self.config = read_config(folder)
+        network = read_json(folder / "config.json")
+        self.heads = int(network["num_attention_heads"])
+        self.layers = int(network["num_hidden_layers"])
+        self.eps = float(network["layer_norm_eps"])
+        self.dimension = int(network["hidden_size"])
+        weights = load_file(folder / "model.safetensors")
+        self.weights = {
+            key.removeprefix("bert."): value.T if key.endswith("dense.weight") else value
+            for key, value in weights.items()
+        }
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(self.config.max_tokens)
+
+    def __call__(self, sentences: Sequence[str]) -> Array:
+        """Encode N sentences to unit vectors (N, D).
+
+        Sentences of equal length in tokens go together, so nothing is padded and a vector cannot
+        depend on its batch.
+        """
+        tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(list(sentences))]
+        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
+        vectors = np.empty((len(tokens), self.dimension), dtype=np.float32)
+        start = 0
+        while start < len(order):
+            length = len(tokens[order[start]])
+            same = [i for i in order[start : start + BATCH_SENTENCES] if len(tokens[i]) == length]
+            vectors[same] = self.pooled(np.array([tokens[i] for i in same]))
+            start += len(same)
+        return vectors
+
+    def pooled(self, tokens: NDArray[np.int64]) -> Array:
+        """Sentences of one length, token ids (N, L), to unit vectors (N, D)."""
+        states = self.token_vectors(tokens)
+        pooled = states[:, 0] if self.config.pooling == "cls" else states.mean(1)
+        return np.asarray(pooled / np.linalg.norm(pooled, axis=1, keepdims=True))
+
+    def token_vectors(self, tokens: NDArray[np.int64]) -> Array:
+        """Token ids (N, L) to the last layer's states (N, L, D)."""
+        table = self.weights
+        states = table["embeddings.word_embeddings.weight"][tokens]
+        states = states + table["embeddings.position_embeddings.weight"][: tokens.shape[1]]
+        states = states + table["embeddings.token_type_embeddings.weight"][0]
+        states = self.norm(states, "embeddings.LayerNorm")
+        for number in range(self.layers):
+            layer = f"encoder.layer.{number}"
+            attended = self.linear(self.attend(states, layer), f"{layer}.attention.output.dense")
+            states = self.norm(states + attended, f"{layer}.attention.output.LayerNorm")
+            hidden = self.linear(states, f"{layer}.intermediate.dense")
+            hidden = hidden * 0.5 * (1.0 + erf(hidden / np.float32(np.sqrt(2.0))))
+            changed = self.linear(hidden, f"{layer}.output.dense")
+            states = self.norm(states + changed, f"{layer}.output.LayerNorm")
+        return states
+
+    def attend(self, states: Array, layer: str) -> Array:
+        """Self-attention over L of (N, L, D)."""
+        n, length, dimension = states.shape
+
+        def heads(name: str) -> Array:
+            key = f"{layer}.attention.self.{name}"
+            projected = states @ self.weights[f"{key}.weight"].T + self.weights[f"{key}.bias"]
+            return projected.reshape(n, length, self.heads, -1).transpose(0, 2, 1, 3)
+
+        query, key, value = heads("query"), heads("key"), heads("value")
+        scores = query @ key.transpose(0, 1, 3, 2) / np.float32(np.sqrt(query.shape[-1]))
+        scores = np.exp(scores - scores.max(-1, keepdims=True))
+        mixed = (scores / scores.sum(-1, keepdims=True)) @ value
+        return mixed.transpose(0, 2, 1, 3).reshape(n, length, dimension)
+
+    def linear(self, states: Array, name: str) -> Array:
+        """An affine map of the last axis."""
+        return np.asarray(states @ self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"])
+
+    def norm(self, states: Array, name: str) -> Array:
+        """Layer normalisation of the last axis."""
+        centred = states - states.mean(-1, keepdims=True)
+        deviation = np.sqrt((centred * centred).mean(-1, keepdims=True) + np.float32(self.eps))
+        return np.asarray(
+            centred / deviation * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
+        )
+
+
+class TransformersEncoder:
+    """Any network that transformers can load, pooled as its folder says."""
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        self.config = read_config(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.network = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        self.dimension = int(self.network.config.hidden_size)
+
+    def __call__(self, sentences: Sequence[str]) -> Array:
+        """Encode N sentences to unit vectors (N, D)."""
+        import torch
+
+        blocks = [np.empty((0, self.dimension), dtype=np.float32)]
+        with torch.inference_mode():
+            for start in range(0, len(sentences), BATCH_SENTENCES):
+                batch = self.tokenizer(
+                    list(sentences[start : start + BATCH_SENTENCES]),
+                    padding=True,
+                    truncation=True,
+                    max_length=self.config.max_tokens,
+                    return_tensors="pt",
+                )
+                states = self.network(**batch).last_hidden_state
+                mask = batch["attention_mask"][:, :, None].to(states.dtype)
+                mean = (states * mask).sum(1) / mask.sum(1)
+                pooled = states[:, 0] if self.config.pooling == "cls" else mean
+                blocks.append(torch.nn.functional.normalize(pooled, dim=-1).float().numpy())
+        return np.concatenate(blocks)
+
+
+def sentence_encoder(folder: Path) -> BertEncoder | TransformersEncoder:
+    """Load the sentence encoder of a folder.
+
+    Raises:
+        EarshotError: the folder holds none.
+    """
+    network = read_json(folder / "config.json")
+    if not network:
+        raise EarshotError(f"{folder} has no config.json: not a sentence encoder's folder")
+    plain_bert = network.get("model_type") == "bert" and network.get("hidden_act") == "gelu"
+    absolute = network.get("position_embedding_type", "absolute") == "absolute"
+    files = ("model.safetensors", "tokenizer.json")
+    if plain_bert and absolute and all((folder / name).is_file() for name in files):
+        return BertEncoder(folder)
+    return TransformersEncoder(folder)

@@ -1,0 +1,165 @@
+"""Files that must be right: content hashes, atomic writes, verified downloads of assets.
+
+An asset is looked for in the cache (`EARSHOT_HOME`), in the read-only folders of `EARSHOT_ASSETS`,
+in an installed package that ships it, then at its public address. These two variables are the only
+ones that earshot reads below its command line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from earshot.types import EarshotError
+
+BLOCK_BYTES = 1 << 20
+TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asset:
+    """A file that others published. Without a published hash the first use records one."""
+
+    name: str
+    url: str
+    licence: str
+    sha256: str = ""
+
+
+def home() -> Path:
+    """The cache folder: `EARSHOT_HOME`, else `earshot` in the user's cache folder."""
+    if folder := os.environ.get("EARSHOT_HOME"):
+        return Path(folder)
+    base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME")
+    return Path(base) / "earshot" if base else Path.home() / ".cache" / "earshot"
+
+
+def asset_folders() -> list[Path]:
+    """Where assets are looked for, in order."""
+    extra = os.environ.get("EARSHOT_ASSETS", "").split(os.pathsep)
+    return [home() / "assets", *(Path(folder) for folder in extra if folder)]
+
+
+def package_folder(package: str, inside: str) -> Path | None:
+    """A folder that an installed package ships, found without importing the package."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / inside
+    return folder if folder.is_dir() else None
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file that appears whole or not at all, also after a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def find(asset: Asset) -> Path | None:
+    """The asset's file if it is on this machine, its hash checked."""
+    for folder in asset_folders():
+        path = folder / asset.name
+        if path.is_file():
+            verify(asset, path)
+            return path
+    return None
+
+
+def fetch(asset: Asset, report: Callable[[int], None] | None = None) -> Path:
+    """The asset's file, downloaded if need be; `report` is told the bytes received so far.
+
+    Raises:
+        EarshotError: neither here nor to be had, or not the file that it should be.
+    """
+    if path := find(asset):
+        return path
+    path = home() / "assets" / asset.name
+    try:
+        download(asset.url, path, report)
+    except (OSError, urllib.error.URLError) as error:
+        raise EarshotError(
+            f"{asset.name} is not here and could not be fetched from {asset.url} ({error}); "
+            f"get it there and put it into {path.parent}, or name its folder in EARSHOT_ASSETS"
+        ) from error
+    try:
+        verify(asset, path)
+    except EarshotError:
+        path.unlink()
+        raise
+    return path
+
+
+def verify(asset: Asset, path: Path) -> None:
+    """Check a file against the asset's published hash, or the one recorded at its first use.
+
+    Raises:
+        EarshotError: the content is another.
+    """
+    found = sha256_of(path)
+    record = home() / "assets" / f"{asset.name}.sha256"
+    expected = asset.sha256 or (record.read_text().strip() if record.exists() else "")
+    if not expected:
+        with atomic_write(record) as file:
+            file.write(found.encode())
+    elif found != expected:
+        raise EarshotError(
+            f"{path} has SHA-256 {found[:12]}… but {asset.name} has {expected[:12]}…; "
+            f"delete it and fetch it again from {asset.url}"
+        )
+
+
+class SecureRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to https alone."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> urllib.request.Request | None:
+        """Refuse any other scheme."""
+        request = super().redirect_request(*args, **kwargs)
+        if request is not None and request.type != "https":
+            raise urllib.error.URLError(f"redirected to {request.full_url}, which is not https")
+        return request
+
+
+def download(url: str, path: Path, report: Callable[[int], None] | None = None) -> None:
+    """Fetch a https address into a file; an interrupted download goes on where it stopped."""
+    if not url.startswith("https://"):
+        raise EarshotError(f"{url} is not a https address")
+    part = path.with_name(path.name + ".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    done = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"})  # noqa: S310
+    opener = urllib.request.build_opener(SecureRedirects)
+    with opener.open(request, timeout=TIMEOUT_S) as reply:
+        resumed = reply.status == 206
+        done = done if resumed else 0
+        with part.open("ab" if resumed else "wb") as file:
+            while block := reply.read(BLOCK_BYTES):
+                file.write(block)
+                done += len(block)
+                if report:
+                    report(done)
+    part.replace(path)

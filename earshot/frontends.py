@@ -1,0 +1,117 @@
+"""Front-ends: waveform to log-mel, batched, on any device.
+
+One idea: every clip of a padded batch gets the features it would get alone. Frames are centred, so
+the edges are reflections of the clip itself, never of its padding.
+
+Axis legend: B batch, T samples, M mel bands, F frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogMelConfig:
+    """Log-mel of PaSST and EfficientAT (Koutini et al. 2022, Schmid et al. 2023).
+
+    The published training code jitters the upper edge by `fmax_jitter_hz`; in evaluation the edge
+    is sample_rate_hz / 2 - fmax_jitter_hz / 2, hence 15 kHz and not 16.
+    """
+
+    sample_rate_hz: int = 32_000
+    mel_bands: int = 128
+    fft_samples: int = 1024
+    window_samples: int = 800
+    hop_samples: int = 320
+    fmin_hz: float = 0.0
+    fmax_hz: float = 15_000.0
+    preemphasis: float = 0.97
+    log_offset: float = 1e-5
+
+
+def kaldi_mel_bank(
+    mel_bands: int, fft_samples: int, sample_rate_hz: int, fmin_hz: float, fmax_hz: float
+) -> Tensor:
+    """Kaldi's triangular mel filters on the power spectrum: (M, fft_samples // 2 + 1).
+
+    Triangles are linear on the mel scale 1127·ln(1 + f/700); the Nyquist bin has no weight.
+    """
+
+    def mel(frequency_hz: Tensor) -> Tensor:
+        return 1127.0 * torch.log1p(frequency_hz / 700.0)
+
+    bins_hz = torch.arange(fft_samples // 2, dtype=torch.float64) * sample_rate_hz / fft_samples
+    low, high = mel(torch.tensor([fmin_hz, fmax_hz], dtype=torch.float64))
+    step = (high - low) / (mel_bands + 1)
+    left = (low + step * torch.arange(mel_bands))[:, None]
+    up = (mel(bins_hz) - left) / step
+    triangles = torch.minimum(up, 2.0 - up).clamp_min(0.0)
+    return F.pad(triangles, (0, 1)).float()
+
+
+def reflect_pad(signals: Tensor, lengths: Tensor, pad: int) -> Tensor:
+    """Mirror each signal (B, T) of its own valid length at both of its ends: (B, T + 2·pad).
+
+    Every length must exceed `pad`. What follows a shorter signal's mirrored end is unspecified.
+    """
+    if bool((lengths == signals.shape[1]).all()):
+        return F.pad(signals, (pad, pad), mode="reflect")
+    position = torch.arange(-pad, signals.shape[1] + pad, device=signals.device).abs()
+    last = (lengths - 1)[:, None]
+    mirrored = last - (position[None, :] - last).abs()
+    return signals.gather(1, mirrored.clamp_min(0))
+
+
+class LogMel(nn.Module):
+    """Waveforms (B, T) with valid lengths (B,) to normalised log-mels (B, M, F) and frames (B,)."""
+
+    window: Tensor
+    mel_bank: Tensor
+
+    def __init__(self, config: LogMelConfig) -> None:
+        super().__init__()
+        self.config = config
+        window = torch.hann_window(config.window_samples, periodic=False)
+        bank = kaldi_mel_bank(
+            config.mel_bands,
+            config.fft_samples,
+            config.sample_rate_hz,
+            config.fmin_hz,
+            config.fmax_hz,
+        )
+        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("mel_bank", bank, persistent=False)
+
+    @property
+    def min_samples(self) -> int:
+        """The shortest clip whose edges can be mirrored; shorter ones are padded by the caller."""
+        return self.config.fft_samples // 2 + 2
+
+    def frames(self, samples: Tensor) -> Tensor:
+        """The number of frames of a clip: 1 + (samples - 1) // hop."""
+        return 1 + (samples - 1) // self.config.hop_samples
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the features; always in single precision, as the logarithm needs it."""
+        config = self.config
+        with torch.autocast(waveforms.device.type, enabled=False):
+            # The reference filters without history: one sample fewer comes out.
+            signal = waveforms[:, 1:].float() - config.preemphasis * waveforms[:, :-1].float()
+            signal = reflect_pad(signal, lengths - 1, config.fft_samples // 2)
+            spectrum = torch.stft(
+                signal,
+                config.fft_samples,
+                config.hop_samples,
+                config.window_samples,
+                self.window,
+                center=False,
+                return_complex=True,
+            )
+            power = torch.view_as_real(spectrum).square().sum(-1)
+            log_mel = torch.log(self.mel_bank @ power + config.log_offset)
+        return (log_mel + 4.5) / 5.0, self.frames(lengths)

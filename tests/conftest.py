@@ -1,0 +1,80 @@
+"""What tests share: the folder of reference data (skipped by name without it) and its helpers."""
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+
+
+def needs(path: str) -> Path:
+    """A file or folder of the reference data; the test is skipped where it is absent."""
+    found = SHARED / path
+    if not found.exists():
+        pytest.skip(f"needs reference data {path}")
+    return found
+
+
+class Golden:
+    """One golden file: arrays, facts, and the pass rule of its json."""
+
+    def __init__(self, name: str) -> None:
+        path = needs(f"golden/{name}.npz")
+        self.arrays = np.load(path, allow_pickle=False)
+        self.facts: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
+
+    def check(self, value: torch.Tensor | np.ndarray, name: str) -> None:
+        expected = self.arrays[name].astype(np.float64)
+        got = np.asarray(value, dtype=np.float64)
+        assert got.shape == expected.shape
+        tolerance = self.facts["tolerance"]
+        difference = np.abs(got - expected)
+        allowed = tolerance["atol"] + tolerance.get("rtol", 0.0) * np.abs(expected)
+        assert (difference <= allowed).all(), f"{name}: max difference {difference.max():.3g}"
+        if "mean_abs" in tolerance:
+            assert difference.mean() <= tolerance["mean_abs"]
+
+
+def golden_clip(name: str, rate_hz: int) -> torch.Tensor:
+    """One clip of the golden inputs as (1, T) float32."""
+    clips = np.load(needs("golden/inputs/clips.npz"), allow_pickle=False)
+    return torch.from_numpy(clips[f"{name}_{rate_hz}"].astype(np.float32) / 32768)[None]
+
+
+def golden_value(seed: int, name: str, shape: list[int]) -> np.ndarray:
+    """The deterministic weights of the golden files, by the rule of their README."""
+    state = np.random.RandomState(zlib.crc32(f"{seed}|{name}".encode()))
+    draw = state.standard_normal(shape)
+    last = name.rsplit(".", 1)[-1]
+    if last in ("running_var", "weight_g"):
+        return 1 + 0.1 * np.abs(draw)
+    if last == "running_mean":
+        return 0.1 * draw
+    if last == "bias":
+        return 0.02 * draw
+    if len(shape) <= 1:
+        return 1 + 0.1 * draw
+    if shape[0] == 1:
+        return 0.2 * draw
+    if len(shape) == 2:
+        return draw / np.sqrt(shape[1])
+    return draw * np.sqrt(2 / np.prod(shape[1:]))
+
+
+def golden_state(name: str) -> dict[str, torch.Tensor]:
+    """A state dict with the keys of a public checkpoint and the golden weights."""
+    described = json.loads(needs(f"golden/checkpoints/{name}.keys.json").read_text())
+    state = {}
+    for entry in described["keys"]:
+        if entry.get("fill") == "zeros" or "num_batches" in entry["key"]:
+            value = np.zeros(entry["shape"])
+        else:
+            value = golden_value(described["seed"], entry["key"], entry["shape"])
+        dtype = np.int64 if "num_batches" in entry["key"] else np.float32
+        state[entry["key"]] = torch.from_numpy(np.asarray(value).astype(dtype))
+    return state

@@ -1,0 +1,110 @@
+"""EfficientAT against its reference, with golden and with real weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+from conftest import Golden, golden_clip, golden_state, needs
+
+from earshot.encoders.mobilenet import PRESETS, MobileNet
+from earshot.types import EarshotError, Encoded
+
+CLIPS = ["example", "dog", "sea", "synth", "example10s"]
+
+
+@torch.inference_mode()
+def encode(network: MobileNet, waveform: torch.Tensor) -> Encoded:
+    return network(waveform, torch.tensor([waveform.shape[1]]))
+
+
+def check(golden: Golden, encoded: Encoded, prefix: str) -> None:
+    assert encoded.logits is not None
+    golden.check(encoded.logits[0], f"{prefix}__logits")
+    golden.check(encoded.embedding[0], f"{prefix}__embedding")
+
+
+@pytest.fixture(scope="module")
+def mn10() -> MobileNet:
+    network = MobileNet(PRESETS["mn10"]).eval()
+    network.load_public(golden_state("efficientat_mn10_as"))
+    return network
+
+
+@pytest.fixture(scope="module")
+def mn04() -> MobileNet:
+    weights = torch.load(needs("models/mn04_as_mAP_432.pt"), weights_only=True)
+    network = MobileNet(PRESETS["mn04"]).eval()
+    network.load_public(weights)
+    return network
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_mn10_equals_reference(mn10: MobileNet, clip: str) -> None:
+    check(Golden("encoders/efficientat_mn10"), encode(mn10, golden_clip(clip, 32_000)), clip)
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_real_mn04_equals_reference(mn04: MobileNet, clip: str) -> None:
+    golden = Golden("encoders/efficientat_mn04_real_esc10")
+    check(golden, encode(mn04, golden_clip(clip, 32_000)), f"clip_{clip}")
+
+
+def test_real_mn04_on_real_recordings(mn04: MobileNet) -> None:
+    """All 200 recordings of the golden file, decoded from Ogg and resampled as everywhere here."""
+    golden = Golden("encoders/efficientat_mn04_real_esc10")
+    folder = needs("data/esc10")
+    paths = {path.name: path for path in folder.rglob("*.ogg")}
+    encoded = [
+        encode(mn04, decode(paths[Path(entry["file"]).name])) for entry in golden.facts["files"]
+    ]
+    golden.check(torch.cat([e.logits for e in encoded if e.logits is not None]), "logits")
+    golden.check(torch.cat([e.embedding for e in encoded]), "embedding")
+
+
+def decode(path: Path) -> torch.Tensor:
+    samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+    waveform = soxr.resample(samples.mean(1), rate_hz, 32_000, "HQ")
+    # The reference rounds the duration up and fills with a zero.
+    missing = -(-len(samples) * 32_000 // rate_hz) - len(waveform)
+    return torch.from_numpy(np.pad(waveform, (0, missing)))[None]
+
+
+@pytest.mark.parametrize("name", ["mn04", "mn10"])
+def test_vectors_do_not_depend_on_the_batch(name: str) -> None:
+    """Clips of any length, a single sample included, alone and padded together."""
+    torch.manual_seed(0)
+    network = MobileNet(PRESETS[name]).eval()
+    lengths = torch.tensor([1, 640, 20_000, 32_000, 90_123])
+    waveforms = 0.1 * torch.randn(5, 90_123)
+    for row, length in zip(waveforms, lengths.tolist(), strict=True):
+        row[length:] = 0
+    with torch.inference_mode():
+        together = network(waveforms, lengths)
+    for i, length in enumerate(lengths.tolist()):
+        alone = encode(network, waveforms[i : i + 1, :length])
+        assert alone.logits is not None
+        assert torch.allclose(together.logits[i], alone.logits[0], atol=1e-5)
+        assert torch.allclose(together.embedding[i], alone.embedding[0], atol=1e-5)
+
+
+def test_padding_content_is_ignored() -> None:
+    torch.manual_seed(0)
+    network = MobileNet(PRESETS["mn04"]).eval()
+    lengths = torch.tensor([20_000, 40_000])
+    waveforms = 0.1 * torch.randn(2, 40_000)
+    silent = waveforms.clone()
+    silent[0, 20_000:] = 0
+    with torch.inference_mode():
+        a, b = network(waveforms, lengths).embedding, network(silent, lengths).embedding
+    assert np.allclose(a, b, atol=1e-6)
+
+
+def test_wrong_weights_are_named() -> None:
+    network = MobileNet(PRESETS["mn04"])
+    with pytest.raises(EarshotError, match=r"do not fit EfficientAT of width 0\.4"):
+        network.load_public(golden_state("efficientat_mn10_as"))
+    with pytest.raises(EarshotError, match="do not fit"):
+        network.load_public({})
