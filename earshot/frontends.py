@@ -112,6 +112,7 @@ class LogMel(nn.Module):
                 center=False,
                 return_complex=True,
             )
-            power = torch.view_as_real(spectrum).square().sum(-1)
+            # Several times faster than abs().square(), and without its square root.
+            power = spectrum.real.square() + spectrum.imag.square()
             log_mel = torch.log(self.mel_bank @ power + config.log_offset)
         return (log_mel + 4.5) / 5.0, self.frames(lengths)

@@ -150,3 +150,23 @@ class TextEncoder(Protocol):
 
     def __call__(self, sentences: Sequence[str]) -> np.ndarray:
         """Encode N sentences to unit vectors (N, D) float32."""
+
+
+class Model(Protocol):
+    """Two towers into one space of unit vectors: cosine is how well words and sound fit."""
+
+    name: str
+    fingerprint: str
+    dimension: int
+    sample_rate_hz: int
+    segment_s: float
+    hop_s: float
+
+    def embed_text(self, sentences: Sequence[str]) -> np.ndarray:
+        """Q sentences to unit vectors (Q, D) float32."""
+
+    def embed_audio(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        """N mono waveforms of any lengths, float32 in [-1, 1], to unit vectors (N, D) float32.
+
+        May be called from several threads; a vector depends on its waveform alone.
+        """

@@ -90,6 +90,18 @@ def test_vectors_do_not_depend_on_the_batch(name: str) -> None:
         assert torch.allclose(together.embedding[i], alone.embedding[0], atol=1e-5)
 
 
+def test_folded_norms_change_nothing() -> None:
+    torch.manual_seed(0)
+    network = MobileNet(PRESETS["mn04"]).eval()
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(layer.running_var, 0.5, 2.0)
+            torch.nn.init.uniform_(layer.running_mean, -0.5, 0.5)
+    waveform = 0.1 * torch.randn(1, 50_000)
+    before = encode(network, waveform).embedding
+    assert torch.allclose(encode(network.fold_norms(), waveform).embedding, before, atol=1e-5)
+
+
 def test_padding_content_is_ignored() -> None:
     torch.manual_seed(0)
     network = MobileNet(PRESETS["mn04"]).eval()
