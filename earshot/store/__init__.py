@@ -1,0 +1,49 @@
+"""Where files, segments and vectors are kept: one role (`earshot.types.Store`), a kind per place.
+
+A store is named by its address: `:memory:`, a folder, or an object store (`s3://bucket/folder`).
+The heavy libraries behind a kind are imported when a store of that kind is opened.
+"""
+
+from __future__ import annotations
+
+from earshot.store.checks import check_path
+from earshot.store.lance import LanceStore
+from earshot.store.memory import MemoryStore
+from earshot.types import EarshotError, Manifest, Store
+
+__all__ = ["STORES", "LanceStore", "MemoryStore", "check_path", "create_store", "open_store"]
+
+MEMORY = ":memory:"
+OBJECT_STORES = ("s3", "gs", "az")
+STORES: dict[str, type[MemoryStore] | type[LanceStore]] = {
+    "memory": MemoryStore,
+    "lance": LanceStore,
+}
+
+
+def open_store(uri: str) -> Store:
+    """Open the store at `uri`.
+
+    Raises:
+        EarshotError: nothing is there, or it is damaged, or it is not a store.
+    """
+    return STORES[_kind(uri)].open(uri)
+
+
+def create_store(uri: str, manifest: Manifest) -> Store:
+    """Make an empty store at `uri` for the vectors that `manifest` describes.
+
+    Raises:
+        EarshotError: a store is there already, or the place cannot be written.
+    """
+    return STORES[_kind(uri)].create(uri, manifest)
+
+
+def _kind(uri: str) -> str:
+    if uri == MEMORY:
+        return "memory"
+    scheme, separator, _ = uri.partition("://")
+    if not uri or (separator and scheme not in OBJECT_STORES):
+        allowed = ", ".join(f"{scheme}://…" for scheme in OBJECT_STORES)
+        raise EarshotError(f"{uri!r} is no place for an index; use a folder, {allowed} or {MEMORY}")
+    return "lance"

@@ -1,0 +1,88 @@
+"""A store that lives in the process: exact, gone at exit. For tests, tiny libraries, evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from earshot.store.checks import check_files, check_search, unit_queries
+from earshot.store.exact import SegmentTable, search_exactly
+from earshot.types import Condition, EarshotError, EmbeddedFile, FileRecord, Hit, Manifest
+
+
+class MemoryStore:
+    """Files and vectors in a dict; searched by one matrix product."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self._files: dict[str, EmbeddedFile] = {}
+        self._table: SegmentTable | None = None
+
+    @classmethod
+    def create(cls, uri: str, manifest: Manifest) -> MemoryStore:
+        """Make an empty store; `uri` is only a name."""
+        return cls(manifest)
+
+    @classmethod
+    def open(cls, uri: str) -> MemoryStore:
+        """There is never anything to open.
+
+        Raises:
+            EarshotError: always.
+        """
+        raise EarshotError(f"{uri}: a store in memory ends with its process; index the files first")
+
+    def put(self, files: Sequence[EmbeddedFile]) -> None:
+        """See `Store.put`."""
+        check_files(files, self.manifest)
+        self._files = self._files | {file.record.state.path: file for file in files}
+        self._table = None
+
+    def drop(self, paths: Collection[str]) -> None:
+        """See `Store.drop`."""
+        gone = set(paths)
+        self._files = {path: file for path, file in self._files.items() if path not in gone}
+        self._table = None
+
+    def files(self) -> dict[str, FileRecord]:
+        """See `Store.files`."""
+        return {path: file.record for path, file in self._files.items()}
+
+    def search(
+        self, vectors: np.ndarray, limit: int, where: Sequence[Condition] = ()
+    ) -> list[list[Hit]]:
+        """See `Store.search`."""
+        check_search(limit, where)
+        queries = unit_queries(vectors, self.manifest.dimension)
+        if self._table is None:
+            self._table = _segment_table(self._files, self.manifest.dimension)
+        return search_exactly(self._table, queries, limit, where)
+
+    def optimize(self) -> None:
+        """Nothing to do: memory is always compact."""
+
+
+def _segment_table(files: dict[str, EmbeddedFile], dimension: int) -> SegmentTable:
+    order = [
+        (file, number)
+        for _, file in sorted(files.items())
+        for number in sorted(
+            range(len(file.segments)),
+            key=lambda n: (file.segments[n].start_s, file.segments[n].end_s),
+        )
+    ]
+    records = [file.record for file, _ in order]
+    segments = [file.segments[number] for file, number in order]
+    vectors = [file.vectors[number] for file, number in order]
+    return SegmentTable(
+        vectors=np.asarray(vectors, dtype=np.float32).reshape(len(order), dimension),
+        columns={
+            "path": np.array([record.state.path for record in records], dtype=object),
+            "start_s": np.array([segment.start_s for segment in segments]),
+            "end_s": np.array([segment.end_s for segment in segments]),
+            "duration_s": np.array([record.duration_s for record in records]),
+            "sample_rate_hz": np.array([record.sample_rate_hz for record in records]),
+            "channels": np.array([record.channels for record in records]),
+        },
+    )

@@ -1,0 +1,172 @@
+"""The columns of the LanceDB table: arrow in, arrow out. One row per segment.
+
+A file's first row has number 0 and is always there; a file without segments (a broken one) has a
+first row without span and vector, which no search sees. A row without span and a higher number is
+a *blank*: it covers a segment that the file's present version no longer has.
+Axis legend: S segments, D embedding dimension, W stored width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from earshot.store.exact import SegmentTable
+from earshot.types import EarshotError, EmbeddedFile, FileRecord, FileState, Manifest
+
+FORMAT = 1
+METADATA_KEY = b"earshot"
+# Two writers who insert the same key at once conflict, and one of them tries again, only if the
+# table declares its key; without it both inserts stay.
+KEY = {"lance-schema:unenforced-primary-key": "true"}
+STATE_COLUMNS = ("path", "size_bytes", "mtime_ns", "ctime_ns", "sha256")
+FILE_COLUMNS = (*STATE_COLUMNS, "duration_s", "sample_rate_hz", "channels", "broken")
+HIT_COLUMNS = ("path", "start_s", "end_s")
+SEGMENT_COLUMNS = (*HIT_COLUMNS, "duration_s", "sample_rate_hz", "channels")
+
+
+def stored_width(dimension: int) -> int:
+    """D rounded up to a multiple of 8, which IVF_RQ asks for; zeros change no dot product."""
+    return -(-dimension // 8) * 8
+
+
+def padded(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (S, D) with zeros up to the stored width, (S, W) float32."""
+    missing = stored_width(vectors.shape[1]) - vectors.shape[1]
+    return np.pad(vectors.astype(np.float32), ((0, 0), (0, missing)))
+
+
+def schema_of(manifest: Manifest) -> Any:
+    """The arrow schema; the manifest lies in its metadata, so both are made in one commit."""
+    import pyarrow as pa
+
+    metadata = json.dumps({"format": FORMAT, **asdict(manifest)})
+    return pa.schema(
+        [
+            pa.field("path", pa.string(), nullable=False, metadata=KEY),
+            pa.field("number", pa.int32(), nullable=False, metadata=KEY),
+            ("start_s", pa.float64()),
+            ("end_s", pa.float64()),
+            ("vector", pa.list_(pa.float32(), stored_width(manifest.dimension))),
+            ("size_bytes", pa.int64()),
+            ("mtime_ns", pa.int64()),
+            ("ctime_ns", pa.int64()),
+            ("sha256", pa.string()),
+            ("duration_s", pa.float64()),
+            ("sample_rate_hz", pa.int64()),
+            ("channels", pa.int64()),
+            ("broken", pa.string()),
+        ],
+        metadata={METADATA_KEY: metadata.encode()},
+    )
+
+
+def manifest_of(schema: Any, uri: str) -> Manifest:
+    """Read the manifest back.
+
+    Raises:
+        EarshotError: a table that something else made, or a format that this version cannot read.
+    """
+    raw = (schema.metadata or {}).get(METADATA_KEY)
+    if raw is None:
+        raise EarshotError(f"{uri}: this LanceDB table is not an index; give an index's folder")
+    fields = json.loads(raw)
+    if fields.pop("format") != FORMAT:
+        raise EarshotError(f"{uri}: made by another version of earshot; upgrade, or index again")
+    return Manifest(**fields)
+
+
+def row_counts(files: Sequence[EmbeddedFile]) -> dict[str, int]:
+    """How many rows each file has, blanks aside."""
+    return {file.record.state.path: max(1, len(file.segments)) for file in files}
+
+
+def file_rows(files: Sequence[EmbeddedFile], schema: Any) -> Any:
+    """All rows of `files` as one arrow table."""
+    import pyarrow as pa
+
+    rows = [row for file in files for row in _rows(file)]
+    columns = {name: [row[name] for row in rows] for name in schema.names if name != "vector"}
+    table = pa.table({**columns, "vector": _vector_column(files, schema)})
+    return table.select(schema.names).cast(schema)
+
+
+def blank_rows(blanks: Sequence[tuple[str, int]], schema: Any) -> Any:
+    """Rows without span and vector for segments, by path and number, that are no more."""
+    import pyarrow as pa
+
+    empty = dict.fromkeys(schema.names)
+    rows = [{**empty, "path": path, "number": number} for path, number in blanks]
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _rows(file: EmbeddedFile) -> list[dict[str, Any]]:
+    record = file.record
+    about = {
+        **asdict(record.state),
+        "duration_s": record.duration_s,
+        "sample_rate_hz": record.sample_rate_hz,
+        "channels": record.channels,
+        "broken": record.broken,
+    }
+    if not file.segments:
+        return [{**about, "number": 0, "start_s": None, "end_s": None}]
+    return [
+        {**about, "number": number, "start_s": segment.start_s, "end_s": segment.end_s}
+        for number, segment in enumerate(file.segments)
+    ]
+
+
+def _vector_column(files: Sequence[EmbeddedFile], schema: Any) -> Any:
+    import pyarrow as pa
+
+    width = schema.field("vector").type.list_size
+    nothing = np.zeros((1, width), dtype=np.float32)
+    blocks = [padded(file.vectors) if file.segments else nothing for file in files]
+    absent = [absent for file in files for absent in ([False] * len(file.segments) or [True])]
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(np.concatenate(blocks).ravel()), width, mask=pa.array(absent)
+    )
+
+
+def records_of(rows: Any) -> dict[str, FileRecord]:
+    """File records by path, from an arrow table of `FILE_COLUMNS`."""
+    return {row["path"]: _record(row) for row in rows.to_pylist()}
+
+
+def _record(row: Mapping[str, Any]) -> FileRecord:
+    about = {name: row[name] for name in FILE_COLUMNS if name not in STATE_COLUMNS}
+    return FileRecord(state=FileState(**{name: row[name] for name in STATE_COLUMNS}), **about)
+
+
+def segment_table(rows: Any, dimension: int) -> SegmentTable:
+    """Searchable segments in memory, from an arrow table of `SEGMENT_COLUMNS` and vectors."""
+    import pyarrow.compute as pc
+
+    keys = [(name, "ascending") for name in HIT_COLUMNS]
+    order = pc.sort_indices(rows, sort_keys=keys).to_numpy()
+    columns = {name: rows[name].to_numpy(zero_copy_only=False)[order] for name in SEGMENT_COLUMNS}
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    vectors = np.empty((len(order), dimension), dtype=np.float32)
+    start = 0
+    for chunk in rows["vector"].chunks:  # one by one: a whole second copy would double the memory
+        vectors[rank[start : start + len(chunk)]] = _matrix(chunk, dimension)
+        start += len(chunk)
+    return SegmentTable(vectors=vectors, columns=columns)
+
+
+def vectors_of(rows: Any, dimension: int) -> np.ndarray:
+    """The `vector` column, which has no gaps here, as (N, D) without the padding."""
+    nothing = np.zeros((0, dimension), dtype=np.float32)
+    chunks = [_matrix(chunk, dimension) for chunk in rows["vector"].chunks]
+    return np.concatenate([nothing, *chunks])
+
+
+def _matrix(chunk: Any, dimension: int) -> np.ndarray:
+    flat: np.ndarray = chunk.flatten().to_numpy()
+    return flat.reshape(len(chunk), stored_width(dimension))[:, :dimension]
