@@ -105,7 +105,12 @@ class Store(Protocol):
         """What the store was made with."""
 
     def put(self, files: Sequence[EmbeddedFile]) -> None:
-        """Write files; what is already stored under their paths is replaced in the same step."""
+        """Write files; what is already stored under their paths is replaced in the same step.
+
+        Raises:
+            EarshotError: a vector that is no unit vector of the manifest's dimension, or a name
+                that cannot be stored; nothing is written then.
+        """
 
     def drop(self, paths: Collection[str]) -> None:
         """Forget files; unknown paths are ignored."""
@@ -116,7 +121,14 @@ class Store(Protocol):
     def search(
         self, vectors: np.ndarray, limit: int, where: Sequence[Condition] = ()
     ) -> list[list[Hit]]:
-        """The best `limit` segments for each query vector (Q, D), best first, ties by path."""
+        """The best `limit` segments for each query vector (Q, D), best first.
+
+        Scores are cosines, so a query may have any length but zero. Equal scores are ordered by
+        path, then start.
+
+        Raises:
+            EarshotError: a query without direction, a limit below 1, or a senseless condition.
+        """
 
     def optimize(self) -> None:
         """Compact, and build or extend the vector index where the size calls for one."""
