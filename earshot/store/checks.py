@@ -31,19 +31,22 @@ OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+def is_storable(text: str) -> bool:
+    """Whether `text` is free of surrogate escapes: stores keep UTF-8, which has none."""
+    return text == text.encode(errors="ignore").decode()
+
+
 def check_path(path: str) -> None:
-    """Refuse names that are not Unicode: stores keep UTF-8, such a name could not be read back.
+    """Refuse a name that could not be read back from a store.
 
     Raises:
         EarshotError: the name holds bytes that are not UTF-8 (surrogate escapes).
     """
-    try:
-        path.encode()
-    except UnicodeEncodeError:
+    if not is_storable(path):
         shown = path.encode(errors="backslashreplace").decode()
         raise EarshotError(
             f"{shown}: the file's name is not valid UTF-8 and cannot be stored; rename the file"
-        ) from None
+        )
 
 
 def check_files(files: Sequence[EmbeddedFile], manifest: Manifest) -> None:

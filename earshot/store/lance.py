@@ -17,6 +17,7 @@ from datetime import timedelta
 from functools import reduce
 from operator import and_
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,8 @@ import numpy as np
 from earshot.store.checks import (
     OPERATORS,
     check_files,
-    check_path,
     check_search,
+    is_storable,
     unit_queries,
 )
 from earshot.store.exact import SegmentTable, exact_scores, search_exactly
@@ -56,6 +57,7 @@ BATCH_QUERIES = 64
 REFRESH = timedelta(seconds=5)
 # Old versions live this long past their end, for readers that are in the middle of one.
 GRACE = timedelta(hours=1)
+TIDY_ATTEMPTS = 3
 # Constant text; whatever comes from a user goes through expressions (`_any_of`, `_filter`).
 BLANKS = "number > 0 AND start_s IS NULL"
 
@@ -112,11 +114,10 @@ class LanceStore:
 
     def drop(self, paths: Collection[str]) -> None:
         """See `Store.drop`."""
-        for path in paths:
-            check_path(path)
-        if paths:
+        known = [path for path in paths if is_storable(path)]
+        if known:
             with _explained(self.uri, "write"):
-                self._table.delete(_any_of(paths))
+                self._table.delete(_any_of(known))
 
     def files(self) -> dict[str, FileRecord]:
         """See `Store.files`."""
@@ -148,17 +149,28 @@ class LanceStore:
     def optimize(self) -> None:
         """Merge small files, drop old versions, and index the vectors of a large table.
 
-        Later calls add new rows to the index; between calls LanceDB scans those exactly.
+        Later calls add new rows to the index; between calls LanceDB scans those exactly. Gives way
+        to busy writers: what they keep from being done is left to the next call.
         """
         with _explained(self.uri, "optimize"):
-            self._table.checkout_latest()
-            if self._table.count_rows(BLANKS):
-                self._table.delete(BLANKS)
-            self._table.optimize(cleanup_older_than=GRACE)
-            if self._table.count_rows() > self.exact_rows and not self._table.list_indices():
-                from lancedb.index import IvfRq
+            for _ in range(TIDY_ATTEMPTS):
+                try:
+                    self._tidy()
+                except RuntimeError as error:
+                    if "commit conflict" not in str(error):
+                        raise
+                else:
+                    return
 
-                self._table.create_index("vector", config=IvfRq(distance_type="cosine"))
+    def _tidy(self) -> None:
+        self._table.checkout_latest()
+        if self._table.count_rows(BLANKS):
+            self._table.delete(BLANKS)
+        self._table.optimize(cleanup_older_than=GRACE)
+        if self._table.count_rows() > self.exact_rows and not self._table.list_indices():
+            from lancedb.index import IvfRq
+
+            self._table.create_index("vector", config=IvfRq(distance_type="cosine"))
 
     def _merge(self, files: Sequence[EmbeddedFile], surplus: Sequence[tuple[str, int]]) -> int:
         """Put rows and blanks in one commit; gives its version.
@@ -258,8 +270,9 @@ def _explained(uri: str, task: str) -> Iterator[None]:
     except EarshotError:
         raise
     except (RuntimeError, OSError, ValueError) as error:
-        # Its messages end with the place in LanceDB's own source, after the first ", /".
-        cause = str(error).splitlines()[0].split(", /")[0] if str(error) else type(error).__name__
+        # Its messages end with the place in LanceDB's own source, after the first ", /", and
+        # those of object stores go on for pages.
+        cause = shorten(str(error).split(", /")[0], 200) or type(error).__name__
         raise EarshotError(
             f"{uri}: cannot {task} the index: {cause}. Check that the place can be read and "
             "written; if its files are damaged, delete the index and index again"
