@@ -12,7 +12,8 @@ vectors. No recording takes part, and a query and a sound never have to meet bef
   The kernel is exp((cosine - 1) / width), each phrase of the table is one of its centres.
 
 The published formula that this grew out of, tags averaged in the space of their names, is
-`average_tag_names` (Labbe et al., IRIT-UPS, DCASE 2022 task 6b, with weight 0 on the scene).
+`average_tag_names` (Pellegrini, "Language-based audio retrieval with textual embeddings of tag
+names", DCASE 2022, with weight 0 on the scene).
 
 Axis legend: S segments, Q queries, C tags, D sentence vector, P phrases.
 """
