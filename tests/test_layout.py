@@ -31,6 +31,8 @@ FLOORS = {
     "evaluate": 5,
     "teach": 5,
     "train": 6,
+    "console": 6,
+    "demo": 7,
     "recipes": 7,
     "server": 7,
     "cli": 8,

@@ -1,5 +1,6 @@
 """EfficientAT against its reference, with golden and with real weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,22 @@ def test_folded_norms_change_nothing() -> None:
     waveform = 0.1 * torch.randn(1, 50_000)
     before = encode(network, waveform).embedding
     assert torch.allclose(encode(network.fold_norms(), waveform).embedding, before, atol=1e-5)
+
+
+def test_silence_after_a_clip_is_what_zeros_would_be() -> None:
+    """Silent frames are filled in, not computed; the network must not notice."""
+    torch.manual_seed(0)
+    network = MobileNet(replace(PRESETS["mn04"], silence_to_s=3.0)).eval()
+    plain = MobileNet(PRESETS["mn04"]).eval()
+    plain.load_state_dict(network.state_dict())
+    lengths = torch.tensor([1, 700, 31_000, 95_990, 96_000, 130_000])
+    waveforms = 0.1 * torch.randn(6, 130_000)
+    with torch.inference_mode():
+        together = network(waveforms, lengths).embedding
+    for i, length in enumerate(lengths.tolist()):
+        zeros = torch.zeros(1, max(96_000, length))
+        zeros[0, :length] = waveforms[i, :length]
+        assert torch.allclose(together[i], encode(plain, zeros).embedding[0], atol=1e-5)
 
 
 def test_padding_content_is_ignored() -> None:

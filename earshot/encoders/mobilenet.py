@@ -44,11 +44,16 @@ BATCH_NORM_EPS = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class MobileNetConfig:
-    """A member of the family: mn04 has width 0.4, mn10 1.0, mn40 4.0."""
+    """A member of the family: mn04 has width 0.4, mn10 1.0, mn40 4.0.
+
+    Clips shorter than `silence_to_s` are heard with silence after them up to there. The training
+    clips of AudioSet were: 10 s gives what the published classifier expects, 0 the clip alone.
+    """
 
     width: float = 0.4
     classes: int = 527
     dropout: float = 0.2
+    silence_to_s: float = 0.0
     front_end: LogMelConfig = field(default_factory=LogMelConfig)
 
 
@@ -85,7 +90,7 @@ def mean_over_valid(features: Tensor, frames: Tensor | None) -> Tensor:
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution with 'same' padding, batch normalisation and, if given, an activation.
+    """Convolution with 'same' padding, batch normalisation and, if asked for, an activation.
 
     In a padded batch its input is zeroed beyond each clip's end: the zeros that a clip alone gets.
     """
@@ -103,13 +108,17 @@ class ConvNorm(nn.Sequential):
         super().__init__(convolution, norm, *([activation(inplace=True)] if activation else []))
         self.kernel, self.stride = kernel, stride
 
-    def forward(self, features: Tensor, frames: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(  # type: ignore[override]  # frames travel along
+        self, features: Tensor, frames: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         """(B, C, M, F) and valid frames in, the same out at the layer's stride."""
         if self.kernel > 1:
             features = keep_valid(features, frames)
         if frames is not None and self.stride == 2:
             frames = (frames + 1) // 2
-        return super().forward(features), frames
+        for layer in self:
+            features = layer(features)
+        return features, frames
 
 
 class SqueezeExcitation(nn.Module):
@@ -193,16 +202,35 @@ class MobileNet(nn.Module):
 
         Clips too short for the front-end count as followed by silence up to its minimum.
         """
-        short = self.front_end.min_samples
-        lengths = lengths.clamp_min(short)
-        waveforms = nn.functional.pad(waveforms, (0, max(0, short - waveforms.shape[1])))
-        log_mel, frames = self.front_end(waveforms, lengths)
+        return self.classify(*self.log_mel(waveforms, lengths))
+
+    def classify(self, log_mel: Tensor, frames: Tensor) -> Encoded:
+        """The network behind the front-end: features (B, M, F) with valid frames (B,)."""
         features = log_mel[:, None]
         valid = None if bool((frames == features.shape[-1]).all()) else frames
         for layer in self.features:
             features, valid = layer(features, valid)
         embedding = mean_over_valid(features, valid)
         return Encoded(embedding=embedding, logits=self.classifier(embedding))
+
+    def log_mel(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The features (B, M, F) and valid frames (B,) of clips with the silence after them.
+
+        Silent frames are all alike, so only those that the sound reaches into are computed.
+        """
+        front_end = self.front_end
+        wanted = max(front_end.min_samples, round(self.config.silence_to_s * self.sample_rate_hz))
+        heard = torch.minimum(lengths + front_end.config.fft_samples, lengths.clamp_min(wanted))
+        waveforms = keep_valid(waveforms[:, None, None], lengths)[:, 0, 0]
+        waveforms = nn.functional.pad(waveforms, (0, int(heard.max()) - waveforms.shape[1]))
+        log_mel, frames = front_end(waveforms, heard)
+        valid = front_end.frames(lengths.clamp_min(wanted))
+        if int(valid.max()) > log_mel.shape[2]:
+            log_mel = nn.functional.pad(
+                log_mel, (0, int(valid.max()) - log_mel.shape[2]), value=front_end.silence
+            )
+        beyond = torch.arange(log_mel.shape[2], device=log_mel.device) >= frames[:, None]
+        return log_mel.masked_fill(beyond[:, None], front_end.silence), valid
 
     def fold_norms(self) -> MobileNet:
         """Fold every batch normalisation into its convolution, for faster inference.
@@ -216,7 +244,8 @@ class MobileNet(nn.Module):
                 assert isinstance(norm, nn.BatchNorm2d)
                 layer[0] = fuse_conv_bn_eval(convolution, norm)
                 layer[1] = nn.Identity()
-        return self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
 
     def load_public(self, state: Mapping[str, Tensor]) -> None:
         """Load the state dict of a public checkpoint.

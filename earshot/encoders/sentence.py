@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +60,37 @@ def read_config(folder: Path) -> SentenceConfig:
     )
 
 
-def erf(x: Array) -> Array:
-    """The error function to 1.5e-7 (Abramowitz and Stegun 1964, 7.1.26)."""
-    t = 1.0 / (1.0 + 0.3275911 * np.abs(x))
-    series = 1.061405429
+def gelu(x: Array) -> Array:
+    """x·Φ(x), its error function to 1.5e-7 (Abramowitz and Stegun 1964, 7.1.26); x is consumed."""
+    scaled = np.abs(x)
+    scaled *= np.float32(np.sqrt(0.5))
+    t = np.float32(0.3275911) * scaled
+    t += np.float32(1.0)
+    np.reciprocal(t, out=t)
+    series = np.float32(1.061405429) * t
     for coefficient in (-1.453152027, 1.421413741, -0.284496736, 0.254829592):
-        series = series * t + coefficient
-    return np.asarray(np.sign(x) * (1.0 - series * t * np.exp(-x * x)), dtype=np.float32)
+        series += np.float32(coefficient)
+        series *= t
+    np.square(scaled, out=scaled)
+    np.negative(scaled, out=scaled)
+    series *= np.exp(scaled, out=scaled)
+    np.subtract(np.float32(1.0), series, out=series)
+    np.copysign(series, x, out=series)
+    series += np.float32(1.0)
+    x *= np.float32(0.5)
+    x *= series
+    return x
+
+
+def equal_lengths(tokens: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Positions of the token lists in groups of one length each."""
+    order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
+    runs = (list(run) for _, run in groupby(order, key=lambda i: len(tokens[i])))
+    return [
+        run[start : start + BATCH_SENTENCES]
+        for run in runs
+        for start in range(0, len(run), BATCH_SENTENCES)
+    ]
 
 
 class BertEncoder:
@@ -79,7 +105,7 @@ class BertEncoder:
         self.dimension = int(network["hidden_size"])
         weights = load_file(folder / "model.safetensors")
         self.weights = {
-            key.removeprefix("bert."): value.T if key.endswith("dense.weight") else value
+            key.removeprefix("bert."): value.T if ".layer." in key and value.ndim == 2 else value
             for key, value in weights.items()
         }
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -93,14 +119,13 @@ class BertEncoder:
         depend on its batch.
         """
         tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(list(sentences))]
-        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
         vectors = np.empty((len(tokens), self.dimension), dtype=np.float32)
-        start = 0
-        while start < len(order):
-            length = len(tokens[order[start]])
-            same = [i for i in order[start : start + BATCH_SENTENCES] if len(tokens[i]) == length]
+
+        def fill(same: list[int]) -> None:
             vectors[same] = self.pooled(np.array([tokens[i] for i in same]))
-            start += len(same)
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(fill, equal_lengths(tokens)))
         return vectors
 
     def pooled(self, tokens: NDArray[np.int64]) -> Array:
@@ -121,8 +146,7 @@ class BertEncoder:
             attended = self.linear(self.attend(states, layer), f"{layer}.attention.output.dense")
             states = self.norm(states + attended, f"{layer}.attention.output.LayerNorm")
             hidden = self.linear(states, f"{layer}.intermediate.dense")
-            hidden = hidden * 0.5 * (1.0 + erf(hidden / np.float32(np.sqrt(2.0))))
-            changed = self.linear(hidden, f"{layer}.output.dense")
+            changed = self.linear(gelu(hidden), f"{layer}.output.dense")
             states = self.norm(states + changed, f"{layer}.output.LayerNorm")
         return states
 
@@ -131,19 +155,21 @@ class BertEncoder:
         n, length, dimension = states.shape
 
         def heads(name: str) -> Array:
-            key = f"{layer}.attention.self.{name}"
-            projected = states @ self.weights[f"{key}.weight"].T + self.weights[f"{key}.bias"]
+            projected = self.linear(states, f"{layer}.attention.self.{name}")
             return projected.reshape(n, length, self.heads, -1).transpose(0, 2, 1, 3)
 
         query, key, value = heads("query"), heads("key"), heads("value")
         scores = query @ key.transpose(0, 1, 3, 2) / np.float32(np.sqrt(query.shape[-1]))
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         mixed = (scores / scores.sum(-1, keepdims=True)) @ value
-        return mixed.transpose(0, 2, 1, 3).reshape(n, length, dimension)
+        return np.asarray(mixed.transpose(0, 2, 1, 3).reshape(n, length, dimension))
 
     def linear(self, states: Array, name: str) -> Array:
-        """An affine map of the last axis."""
-        return np.asarray(states @ self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"])
+        """An affine map of the last axis; one matrix product for all sentences."""
+        weight = self.weights[f"{name}.weight"]
+        flat = states.reshape(-1, weight.shape[0]) @ weight
+        flat += self.weights[f"{name}.bias"]
+        return np.asarray(flat.reshape(*states.shape[:-1], -1))
 
     def norm(self, states: Array, name: str) -> Array:
         """Layer normalisation of the last axis."""

@@ -11,7 +11,15 @@ from earshot.store.lance import LanceStore
 from earshot.store.memory import MemoryStore
 from earshot.types import EarshotError, Manifest, Store
 
-__all__ = ["STORES", "LanceStore", "MemoryStore", "check_path", "create_store", "open_store"]
+__all__ = [
+    "STORES",
+    "LanceStore",
+    "MemoryStore",
+    "check_path",
+    "create_store",
+    "open_store",
+    "store_exists",
+]
 
 MEMORY = ":memory:"
 OBJECT_STORES = ("s3", "gs", "az")
@@ -28,6 +36,11 @@ def open_store(uri: str) -> Store:
         EarshotError: nothing is there, or it is damaged, or it is not a store.
     """
     return STORES[_kind(uri)].open(uri)
+
+
+def store_exists(uri: str) -> bool:
+    """Whether there is a store at `uri`, in whatever state; asking makes nothing."""
+    return STORES[_kind(uri)].exists(uri)
 
 
 def create_store(uri: str, manifest: Manifest) -> Store:

@@ -72,17 +72,31 @@ class LanceStore:
         self._memory: tuple[int, SegmentTable] | None = None
 
     @classmethod
+    def exists(cls, uri: str) -> bool:
+        """Whether there is an index at `uri`; connecting would make a folder, so asking does not.
+
+        Raises:
+            EarshotError: an object store cannot be asked.
+        """
+        if "://" not in uri:
+            return (Path(uri) / f"{TABLE}.lance").is_dir()
+        with _explained(uri, "open"):
+            return TABLE in _connect(uri).list_tables().tables
+
+    @classmethod
     def create(cls, uri: str, manifest: Manifest, exact_rows: int = EXACT_ROWS) -> LanceStore:
         """Make an empty index at `uri`.
 
         Raises:
-            EarshotError: there is an index already, or the place cannot be written.
+            EarshotError: there is an index already or a folder of other things, or the place
+                cannot be written.
         """
+        if cls.exists(uri):
+            raise EarshotError(f"{uri}: there is an index already; open it, or delete it first")
+        if "://" not in uri and Path(uri).is_dir() and any(Path(uri).iterdir()):
+            raise EarshotError(f"{uri} is a folder of other files; give an index one of its own")
         with _explained(uri, "create"):
-            database = _connect(uri)
-            if TABLE in database.list_tables().tables:
-                raise EarshotError(f"{uri}: there is an index already; open it, or delete it first")
-            table = database.create_table(TABLE, schema=schema_of(manifest))
+            table = _connect(uri).create_table(TABLE, schema=schema_of(manifest))
             return cls(uri, table, exact_rows)
 
     @classmethod
@@ -93,8 +107,7 @@ class LanceStore:
             EarshotError: there is none, it is damaged, or something else made the table.
         """
         with _explained(uri, "open"):
-            # Connecting to a folder that does not exist would make it.
-            if "://" not in uri and not (Path(uri) / f"{TABLE}.lance").is_dir():
+            if "://" not in uri and not cls.exists(uri):
                 raise EarshotError(f"{uri}: there is no index here; index some files into it first")
             return cls(uri, _connect(uri).open_table(TABLE), exact_rows)
 

@@ -25,6 +25,11 @@ class MemoryStore:
         return cls(manifest)
 
     @classmethod
+    def exists(cls, uri: str) -> bool:
+        """There is never anything yet."""
+        return False
+
+    @classmethod
     def open(cls, uri: str) -> MemoryStore:
         """There is never anything to open.
 

@@ -1,0 +1,206 @@
+"""The command line: each command parses, calls one function, prints.
+
+Heavy rooms are imported inside the commands, so that `earshot --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from earshot import __version__
+from earshot.types import EarshotError
+
+if TYPE_CHECKING:
+    from earshot.types import Hit
+
+app = typer.Typer(
+    name="earshot",
+    help="Find sounds by description: index a sound library, search it with words.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Parallel workers; one per core.")]
+
+
+def main() -> None:
+    """Run a command; a user's error is one line and exit code 2."""
+    try:
+        app()
+    except EarshotError as error:
+        fail(str(error))
+    except ModuleNotFoundError as error:
+        extras = {"lancedb": "index", "pyarrow": "index", "av": "media"}
+        missing = (error.name or "").split(".")[0]
+        if missing not in extras:
+            raise
+        fail(f"{missing} is not installed; run: pip install 'earshot[{extras[missing]}]'")
+    except KeyboardInterrupt:
+        print("earshot: stopped; what was written stays, run it again to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def fail(message: str) -> None:
+    """End with one line on standard error."""
+    print(f"earshot: {message}", file=sys.stderr)
+    raise SystemExit(2) from None
+
+
+def print_json(value: Any) -> None:
+    """Print a value for another program."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        print(f"earshot {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """Find sounds by description: index a sound library, search it with words."""
+
+
+@app.command()
+def index(
+    paths: Annotated[list[Path], typer.Argument(help="Folders or files of recordings.")],
+    to: Annotated[str, typer.Option(help="The index: a folder, or s3://… .")],
+    model: Annotated[
+        str | None, typer.Option(help="The model of a new index; see `earshot models`.")
+    ] = None,
+    workers: Workers = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Add new and changed recordings, drop removed ones, report broken ones. Resumable."""
+    from earshot.console import print_summary, progress_bar
+    from earshot.library import index as index_folders
+    from earshot.library import open_or_create, require_recordings
+
+    require_recordings(paths)
+    store, heard_by = open_or_create(to, model, device)
+    with progress_bar("indexing") as report:
+        summary = index_folders(paths, store, heard_by, workers=workers, report=report)
+    if as_json:
+        print_json({"index": to, "model": heard_by.name, **summary.as_json()})
+    else:
+        print_summary(summary, to, heard_by.name)
+
+
+@app.command()
+def search(
+    index: Annotated[str, typer.Argument(help="The index to search in.")],
+    query: Annotated[str | None, typer.Argument(help="What to listen for.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
+    queries: Annotated[
+        Path | None, typer.Option(help="Ask many: a CSV file with a column `query`.")
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="A filter such as 'duration_s < 10'; repeatable.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the recordings, and the seconds in them, that fit a description."""
+    from earshot.console import print_hits
+    from earshot.search import Searcher, parse_condition, read_queries
+
+    asked = one_or_many(query, read_queries(queries) if queries else None)
+    conditions = [parse_condition(text) for text in where or []]
+    answers = Searcher.open(index).search_many(asked, k, conditions)
+    if as_json:
+        print_json(
+            [
+                {"query": text, "hits": [hit_json(hit) for hit in hits]}
+                for text, hits in zip(asked, answers, strict=True)
+            ]
+        )
+    else:
+        print_hits(asked, answers)
+
+
+def one_or_many(query: str | None, queries: list[str] | None) -> list[str]:
+    """The queries of a search, given one way or the other."""
+    if (query is None) == (queries is None):
+        raise EarshotError("give either a query in quotes or --queries FILE.csv")
+    return [query] if query is not None else queries or []
+
+
+def hit_json(hit: Hit) -> dict[str, Any]:
+    """A hit as the documented JSON."""
+    return {
+        "path": hit.path,
+        "score": round(hit.score, 6),
+        "start_s": round(hit.start_s, 3),
+        "end_s": round(hit.end_s, 3),
+    }
+
+
+@app.command()
+def embed(
+    files: Annotated[list[Path], typer.Argument(help="Files or folders of recordings.")],
+    out: Annotated[Path, typer.Option(help="The .npz file to write.")],
+    model: Annotated[str, typer.Option(help="See `earshot models`.")] = "tags",
+    workers: Workers = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write the vectors of recordings: ids, start_s, end_s, vectors."""
+    from earshot.console import print_broken
+    from earshot.library import embed_to_file
+    from earshot.model import load
+
+    count, broken = embed_to_file(files, out, load(model, device), workers=workers)
+    if as_json:
+        reported = [{"path": path, "reason": reason} for path, reason in broken.items()]
+        print_json({"out": str(out), "segments": count, "broken": reported})
+    else:
+        print(f"{count} segments in {out}")
+        print_broken(broken)
+
+
+@app.command()
+def models(
+    name: Annotated[str | None, typer.Argument(help="Tell all about one model.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List what can be loaded: size, licence, source, hash, quality, whether it is here."""
+    from earshot.console import print_model, print_models
+    from earshot.model import describe, known_models
+
+    described = [describe(known) for known in ([name] if name else known_models())]
+    if as_json:
+        print_json(described)
+    elif name:
+        print_model(described[0])
+    else:
+        print_models(described)
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path | None, typer.Argument(help="A folder of your own recordings to try it on.")
+    ] = None,
+) -> None:
+    """Make a few sounds, index them, search them."""
+    from earshot.demo import run
+
+    run(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""What a person sees on a terminal: progress, summaries, hits, tables; 80 columns are enough."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from earshot.library import Progress as Indexed
+from earshot.library import Summary
+from earshot.types import Hit
+
+SHOWN_BROKEN = 20
+
+
+@contextmanager
+def progress_bar(task: str) -> Iterator[Callable[[Indexed], None]]:
+    """Show a bar with files/s, × real time and time left; on a terminal only."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda progress: None
+        return
+    with Progress(*columns, console=console, transient=True) as bar:
+        shown = bar.add_task(task, total=None, speed="")
+
+        def report(progress: Indexed) -> None:
+            rate = progress.files_done / progress.elapsed_s
+            speed = f"{rate:.0f} files/s {progress.audio_s / progress.elapsed_s:.0f}x real time"
+            bar.update(
+                shown, total=progress.files_total, completed=progress.files_done, speed=speed
+            )
+
+        yield report
+
+
+def print_summary(summary: Summary, index: str, model: str) -> None:
+    """What an index run did, the broken files last."""
+    counts = {
+        "new": summary.added,
+        "changed": summary.changed,
+        "unchanged": summary.unchanged,
+        "removed": summary.removed,
+        "broken": len(summary.broken),
+    }
+    print(", ".join(f"{count} {what}" for what, count in counts.items()))
+    if summary.audio_s:
+        print(
+            f"{duration(summary.audio_s)} of audio heard by model {model} in "
+            f"{duration(summary.elapsed_s)} ({summary.audio_s / summary.elapsed_s:.0f}x real time)"
+        )
+    print_broken(summary.broken)
+    print(f'search it: earshot search {index} "a dog barking"')
+
+
+def print_broken(broken: Mapping[str, str]) -> None:
+    """Files that cannot be used, with the reason; the rest of a long list is counted."""
+    for path in list(broken)[:SHOWN_BROKEN]:
+        print(f"broken: {shortest(path)}: {broken[path]}")
+    if len(broken) > SHOWN_BROKEN:
+        print(f"and {len(broken) - SHOWN_BROKEN} more broken; --json lists all")
+
+
+def print_hits(queries: Sequence[str], answers: Sequence[Sequence[Hit]]) -> None:
+    """Ranked hits: score, seconds, path; one line each, so that they can be cut and piped."""
+    for query, hits in zip(queries, answers, strict=True):
+        if len(queries) > 1:
+            print(f"{query}:")
+        for rank, hit in enumerate(hits, 1):
+            seconds = f"{clock(hit.start_s)}–{clock(hit.end_s)}"
+            print(f"{rank:3d}  {hit.score:5.3f}  {seconds:>13}  {shortest(hit.path)}")
+        if not hits:
+            print("no recording matches")
+
+
+def print_models(described: Sequence[Mapping[str, Any]]) -> None:
+    """One line per model."""
+    print(f"{'name':<12}{'parameters':>11}{'AudioSet mAP':>14}  {'licence':<9}here")
+    for model in described:
+        size = f"{model['parameters'] / 1e6:.1f} M"
+        here = "yes" if model["here"] else "no, fetched when first used"
+        quality = f"{model['audioset_map']:.3f}"
+        print(f"{model['name']:<12}{size:>11}{quality:>14}  {model['licence']:<9}{here}")
+
+
+def print_model(described: Mapping[str, Any]) -> None:
+    """All that is known of one model."""
+    width = max(map(len, described))
+    for key, value in described.items():
+        print(f"{key:<{width}}  {value}")
+
+
+def shortest(path: str) -> str:
+    """A path as short as it can be given: relative where that is shorter."""
+    printable = path.encode(errors="surrogateescape").decode(errors="replace")
+    try:
+        return min(printable, os.path.relpath(printable), key=len)
+    except ValueError:  # Another drive.
+        return printable
+
+
+def clock(seconds: float) -> str:
+    """1:02:03.4 as a person writes it."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
+
+
+def duration(seconds: float) -> str:
+    """A span of time in the unit that fits."""
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"

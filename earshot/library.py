@@ -1,0 +1,312 @@
+"""Folders to a store: what is new or changed is embedded, what is gone is dropped.
+
+One idea: the store is the only memory. A run compares the folders with what the store holds and
+does the difference, so an interrupted run is simply run again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from earshot.audio import AUDIO_SUFFIXES
+from earshot.embed import embed_files, file_state
+from earshot.files import atomic_write
+from earshot.model import DEFAULT_MODEL, load, model_manifest, require_same_model
+from earshot.store import create_store, open_store, store_exists
+from earshot.types import (
+    AudioError,
+    EarshotError,
+    EmbeddedFile,
+    FileRecord,
+    Model,
+    Store,
+)
+
+# Written together, whichever comes first: few enough versions, little lost by a crash.
+WRITE_FILES = 512
+WRITE_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run has to do; all are absolute paths."""
+
+    new: tuple[str, ...]
+    changed: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    removed: tuple[str, ...]
+    unnamable: tuple[str, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """How far a run is; handed to its reporter after every step."""
+
+    files_total: int
+    files_done: int = 0
+    audio_s: float = 0.0
+    started_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the run began."""
+        return max(time.monotonic() - self.started_s, 1e-9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a run did, with every file of the given folders that cannot be searched and why."""
+
+    added: int
+    changed: int
+    unchanged: int
+    removed: int
+    broken: dict[str, str]
+    audio_s: float
+    elapsed_s: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The summary as the command line prints it for programs."""
+        fields = asdict(self)
+        fields["broken"] = [{"path": p, "reason": why} for p, why in self.broken.items()]
+        return fields
+
+
+def open_or_create(uri: str, model_name: str | None, device: str = "auto") -> tuple[Store, Model]:
+    """Open an index with its model, or make one; a new index gets `tags` unless told otherwise.
+
+    Raises:
+        EarshotError: another model than the index's was asked for, or something else lies there.
+    """
+    if not store_exists(uri):
+        model = load(model_name or DEFAULT_MODEL, device)
+        model.embed_audio([])  # Whatever is missing shows now, before anything is made.
+        return create_store(uri, model_manifest(model)), model
+    store = open_store(uri)
+    model = load(model_name or store.manifest.model, device)
+    require_same_model(store.manifest, model)
+    return store, model
+
+
+def collect(roots: Sequence[str | Path]) -> list[str]:
+    """Every audio file of files and folders.
+
+    Raises:
+        EarshotError: a root is missing or holds none.
+    """
+    return [path for path, _ in scan_all([Path(root).resolve() for root in roots], {})]
+
+
+def embed_to_file(
+    roots: Sequence[str | Path], out: Path, model: Model, *, workers: int | None = None
+) -> tuple[int, dict[str, str]]:
+    """Write the embeddings of files: .npz with ids (S,), start_s (S,), end_s (S,), vectors (S, D).
+
+    Returns the number of segments and the broken files with their reasons.
+    """
+    if out.suffix != ".npz":
+        raise EarshotError(f"{out} does not end in .npz, the format that is written")
+    paths = collect(roots)
+    embedded = {file.record.state.path: file for file in embed_files(paths, model, workers=workers)}
+    files = [embedded[path] for path in dict.fromkeys(paths)]
+    segments = [(file.record.state.path, segment) for file in files for segment in file.segments]
+    with atomic_write(out) as target:
+        np.savez(
+            target,
+            ids=np.array([path for path, _ in segments], dtype=np.str_),
+            start_s=np.array([segment.start_s for _, segment in segments]),
+            end_s=np.array([segment.end_s for _, segment in segments]),
+            vectors=np.concatenate([file.vectors for file in files]),
+            model=np.array(model.name),
+            fingerprint=np.array(model.fingerprint),
+        )
+    broken = {f.record.state.path: f.record.broken for f in files if f.record.broken}
+    return len(segments), broken
+
+
+def index(
+    roots: Sequence[str | Path],
+    store: Store,
+    model: Model,
+    *,
+    workers: int | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Summary:
+    """Bring the store up to date with files and folders.
+
+    Files of the store outside `roots` are left alone. May be killed at any moment: what was
+    written stays, and the next run goes on from there.
+
+    Raises:
+        EarshotError: a root does not exist or holds no audio, or the store is another model's.
+    """
+    require_same_model(store.manifest, model)
+    plan = compare(roots, store.files())
+    progress = Progress(files_total=len(plan.new) + len(plan.changed))
+
+    def heard(seconds: float) -> None:
+        progress.audio_s += seconds
+
+    store.drop(plan.removed)
+    embedded = embed_files((*plan.new, *plan.changed), model, workers=workers, heard=heard)
+    for batch in by_size_or_time(counted(embedded, progress, report)):
+        store.put(batch)
+    if progress.files_total or plan.removed:
+        store.optimize()
+    return summarise(plan, store.files(), progress)
+
+
+def compare(roots: Sequence[str | Path], known: dict[str, FileRecord]) -> Plan:
+    """Compare files and folders with what the store knows.
+
+    A file whose size and times are as recorded is taken as unchanged without reading it (a change
+    of content always moves its change time); otherwise its hash decides.
+    """
+    absolute = [Path(root).resolve() for root in roots]
+    found = dict(scan_all(absolute, known))
+    new, changed, unchanged = [], [], []
+    unnamable = []
+    for path, stat in found.items():
+        if not is_text(path):
+            unnamable.append(path)
+        elif path not in known:
+            new.append(path)
+        elif is_unchanged(path, stat, known[path]):
+            unchanged.append(path)
+        else:
+            changed.append(path)
+    removed = [
+        path
+        for path in known
+        if path not in found and any(Path(path).is_relative_to(root) for root in absolute)
+    ]
+    return Plan(
+        new=tuple(new),
+        changed=tuple(changed),
+        unchanged=tuple(unchanged),
+        removed=tuple(removed),
+        unnamable=tuple(unnamable),
+    )
+
+
+def is_text(path: str) -> bool:
+    """Whether a file's name is text; a store cannot keep bytes that are not."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def require_recordings(roots: Sequence[str | Path]) -> None:
+    """Check, without reading everything, that there is something to index.
+
+    Raises:
+        EarshotError: a root is missing or holds no audio.
+    """
+    for root in roots:
+        if not Path(root).exists():
+            raise EarshotError(f"{root} does not exist; give files or folders of recordings")
+        if next(scan(Path(root)), None) is None:
+            suffixes = " ".join(sorted(AUDIO_SUFFIXES))
+            raise EarshotError(f"{root} holds no audio files; known are {suffixes}")
+
+
+def scan_all(
+    roots: Iterable[Path], known: dict[str, FileRecord]
+) -> Iterator[tuple[str, os.stat_result]]:
+    """Every audio file of the roots with its stat, by path.
+
+    Raises:
+        EarshotError: a root is missing or holds no audio; that a disk is not mounted must not
+            empty an index.
+    """
+    for root in roots:
+        held = sum(Path(path).is_relative_to(root) for path in known)
+        files = list(scan(root)) if root.exists() else []
+        if held and not files:
+            raise EarshotError(
+                f"{root} holds no audio files though the index holds {held} from there; is its "
+                f"disk mounted? Nothing was dropped"
+            )
+        require_recordings([root])
+        yield from files
+
+
+def scan(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Audio files below a folder in sorted order, hidden ones left out; a file stands for itself.
+
+    Linked folders are not entered, so that a loop of links cannot trap the scan.
+    """
+    if not root.is_dir():
+        yield str(root), root.stat()
+        return
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.startswith(".") or Path(name).suffix.lower() not in AUDIO_SUFFIXES:
+                continue
+            path = Path(folder, name)
+            try:
+                yield str(path), path.stat()
+            except OSError:
+                # A dangling link or vanished file: reported when it is read.
+                yield str(path), os.stat_result((0,) * 10)
+
+
+def is_unchanged(path: str, stat: os.stat_result, record: FileRecord) -> bool:
+    """Whether a known file's content is still the recorded one."""
+    state = record.state
+    recorded = (state.size_bytes, state.mtime_ns, state.ctime_ns)
+    if recorded == (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) and state.sha256:
+        return True
+    try:
+        return bool(state.sha256) and file_state(path).sha256 == state.sha256
+    except AudioError:
+        return False
+
+
+def counted(
+    files: Iterable[EmbeddedFile], progress: Progress, report: Callable[[Progress], None]
+) -> Iterator[EmbeddedFile]:
+    """Pass files on, counting them."""
+    for file in files:
+        progress.files_done += 1
+        report(progress)
+        yield file
+
+
+def by_size_or_time(files: Iterable[EmbeddedFile]) -> Iterator[list[EmbeddedFile]]:
+    """Group files for writing."""
+    batch: list[EmbeddedFile] = []
+    since_s = time.monotonic()
+    for file in files:
+        batch.append(file)
+        if len(batch) >= WRITE_FILES or time.monotonic() - since_s > WRITE_SECONDS:
+            yield batch
+            batch, since_s = [], time.monotonic()
+    if batch:
+        yield batch
+
+
+def summarise(plan: Plan, known: dict[str, FileRecord], progress: Progress) -> Summary:
+    """Count what a run did."""
+    paths = (*plan.new, *plan.changed, *plan.unchanged)
+    broken = {path: known[path].broken for path in paths if path in known and known[path].broken}
+    broken |= dict.fromkeys(plan.unnamable, "its name is not valid UTF-8; rename it")
+    return Summary(
+        added=len(plan.new),
+        changed=len(plan.changed),
+        unchanged=len(plan.unchanged),
+        removed=len(plan.removed),
+        broken=dict(sorted(broken.items())),
+        audio_s=progress.audio_s,
+        elapsed_s=progress.elapsed_s,
+    )

@@ -1,0 +1,119 @@
+"""Search: a query becomes a vector, the store gives segments, a clip ranks by its best segment."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast, get_args, get_type_hints
+
+from earshot.model import load, require_same_model
+from earshot.store import open_store
+from earshot.types import Condition, EarshotError, Hit, Model, Store
+
+# A long clip can fill a list of segments, hence more are asked for than hits are wanted.
+SEGMENTS_PER_HIT = 4
+
+
+class Searcher:
+    """A model and the store that it filled."""
+
+    def __init__(self, model: Model, store: Store) -> None:
+        require_same_model(store.manifest, model)
+        self.model, self.store = model, store
+
+    @classmethod
+    def open(cls, uri: str) -> Searcher:
+        """Open an index with the model that it was made with.
+
+        Raises:
+            EarshotError: no index there, or its model is not to be had.
+        """
+        store = open_store(uri)
+        return cls(load(store.manifest.model), store)
+
+    def search(self, query: str, k: int = 10, where: Sequence[Condition] = ()) -> list[Hit]:
+        """The best `k` clips for one query, best first, each with its best segment."""
+        return self.search_many([query], k, where)[0]
+
+    def search_many(
+        self, queries: Sequence[str], k: int = 10, where: Sequence[Condition] = ()
+    ) -> list[list[Hit]]:
+        """The best `k` clips for each query.
+
+        Raises:
+            EarshotError: an empty query, or `k` below one.
+        """
+        if k < 1:
+            raise EarshotError(f"k is {k}; ask for at least one hit")
+        if not queries:
+            return []
+        for query in queries:
+            if not query.strip():
+                raise EarshotError(
+                    "a query is empty; say what to listen for, such as 'dog barking'"
+                )
+        vectors = self.model.embed_text(queries)
+        limit = k * SEGMENTS_PER_HIT
+        found = self.store.search(vectors, limit, where)
+        for i, segments in enumerate(found):
+            wanted, hits = limit, best_of_clips(segments)
+            while len(hits) < k and len(segments) == wanted:
+                wanted *= SEGMENTS_PER_HIT
+                segments = self.store.search(vectors[i : i + 1], wanted, where)[0]
+                hits = best_of_clips(segments)
+            found[i] = hits[:k]
+        return found
+
+
+def best_of_clips(segments: Sequence[Hit]) -> list[Hit]:
+    """Keep each clip's first, which is its best, of segments in order."""
+    best: dict[str, Hit] = {}
+    for hit in segments:
+        best.setdefault(hit.path, hit)
+    return list(best.values())
+
+
+def read_queries(path: Path) -> list[str]:
+    """The column `query` of a CSV file.
+
+    Raises:
+        EarshotError: no such file, column or row.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise EarshotError(f"cannot read {path} as CSV: {error}") from error
+    if not rows or "query" not in rows[0]:
+        raise EarshotError(f"{path} has no column `query` with rows below it")
+    return [row["query"] or "" for row in rows]
+
+
+def parse_condition(text: str) -> Condition:
+    """Read a filter such as `duration_s < 10`.
+
+    Raises:
+        EarshotError: with the fields and operators that there are.
+    """
+    hints = get_type_hints(Condition)
+    fields, operators = get_args(hints["field"]), get_args(hints["operator"])
+    match = re.fullmatch(r"\s*(\w+)\s*(<=|>=|!=|<|>|=)\s*(.+?)\s*", text)
+    if not match or match[1] not in fields:
+        raise EarshotError(
+            f"cannot read the filter {text!r}; write FIELD OPERATOR VALUE with a field of "
+            f"{', '.join(fields)} and an operator of {' '.join(operators)}: 'duration_s < 10'"
+        )
+    field, operator = cast("Any", match[1]), cast("Any", match[2])
+    return Condition(field=field, operator=operator, value=condition_value(field, match[3]))
+
+
+def condition_value(field: str, text: str) -> Any:
+    """The value of a filter in its field's type."""
+    if field == "path":
+        return text.strip("'\"")
+    try:
+        return float(text)
+    except ValueError:
+        raise EarshotError(f"{field} is compared with a number, not with {text!r}") from None

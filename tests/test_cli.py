@@ -1,0 +1,166 @@
+"""The command line as a user meets it: real processes, real output."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_recordings
+
+from earshot.types import Model
+
+
+def earshot(
+    *arguments: str | Path, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "earshot", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "80", **environment},
+        timeout=300,
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    """A user's error: exit code 2, one line, no traceback."""
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("earshot: ")
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
+    """A folder with recordings and their index; made through the command line."""
+    pytest.importorskip("lancedb")
+    folder = tmp_path_factory.mktemp("cli")
+    make_recordings(folder / "sounds", 4)
+    (folder / "sounds" / "empty.wav").touch()
+    done = earshot(
+        *("index", "sounds", "--to", "index", "--model", "tags-mn05", "--json"),
+        cwd=folder,
+        EARSHOT_HOME=str(home),
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["added"] == 5
+    assert summary["model"] == "tags-mn05"
+    assert [Path(entry["path"]).name for entry in summary["broken"]] == ["empty.wav"]
+    return folder
+
+
+def test_index_again_in_words(indexed: Path, home: Path) -> None:
+    done = earshot("index", "sounds", "--to", "index", cwd=indexed, EARSHOT_HOME=str(home))
+    assert done.returncode == 0, done.stderr
+    assert "0 new, 0 changed, 5 unchanged, 0 removed, 1 broken" in done.stdout
+    assert "broken: sounds/empty.wav: empty" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_search_in_json_and_words(indexed: Path, home: Path) -> None:
+    done = earshot(
+        "search", "index", "rain", "-k", "2", "--json", cwd=indexed, EARSHOT_HOME=str(home)
+    )
+    assert done.returncode == 0, done.stderr
+    (answer,) = json.loads(done.stdout)
+    assert answer["query"] == "rain"
+    assert len(answer["hits"]) == 2
+    first, second = answer["hits"]
+    assert set(first) == {"path", "score", "start_s", "end_s"}
+    assert first["score"] >= second["score"]
+    assert Path(first["path"]).is_file()
+    words = earshot("search", "index", "rain", "-k", "2", cwd=indexed, EARSHOT_HOME=str(home))
+    assert f"sounds/{Path(first['path']).name}" in words.stdout.splitlines()[0]
+
+
+def test_search_many_with_a_filter(indexed: Path, home: Path, tmp_path: Path) -> None:
+    queries = tmp_path / "q.csv"
+    queries.write_text("query\nrain\ndog\n")
+    done = earshot(
+        *("search", "index", "--queries", queries, "--where", "duration_s < 0.6", "--json"),
+        cwd=indexed,
+        EARSHOT_HOME=str(home),
+    )
+    assert done.returncode == 0, done.stderr
+    answers = json.loads(done.stdout)
+    assert [answer["query"] for answer in answers] == ["rain", "dog"]
+    assert all(hit["end_s"] < 0.6 for answer in answers for hit in answer["hits"])
+
+
+def test_embed(indexed: Path, home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "x.npz"
+    done = earshot(
+        "embed", "sounds", "--model", "tags-mn05", "--out", out, cwd=indexed, EARSHOT_HOME=str(home)
+    )
+    assert done.returncode == 0, done.stderr
+    assert "4 segments" in done.stdout
+    with np.load(out) as saved:
+        assert set(saved) >= {"ids", "start_s", "end_s", "vectors"}
+
+
+def test_models(home: Path) -> None:
+    done = earshot("models", EARSHOT_HOME=str(home))
+    assert done.returncode == 0, done.stderr
+    assert "tags " in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    described = json.loads(earshot("models", "--json", EARSHOT_HOME=str(home)).stdout)
+    assert {entry["name"] for entry in described} >= {"tags", "tags-mn10", "tags-mn40"}
+    assert all(entry["source"].startswith("https://") for entry in described)
+    (one,) = json.loads(earshot("models", "tags", "--json", EARSHOT_HOME=str(home)).stdout)
+    assert one["licence"] == "MIT"
+
+
+def test_help_names_every_command() -> None:
+    done = earshot("--help")
+    assert done.returncode == 0
+    for command in ("index", "search", "embed", "models", "demo"):
+        assert command in done.stdout
+
+
+def test_bad_input_is_one_line(indexed: Path, home: Path, tmp_path: Path) -> None:
+    run = {"cwd": indexed, "EARSHOT_HOME": str(home)}
+    assert "does not exist" in refused(earshot("index", "nowhere", "--to", "index", **run))
+    assert "no audio files" in refused(earshot("index", tmp_path, "--to", "index", **run))
+    assert "did you mean tags-mn40" in refused(earshot("models", "tags-mn4o", **run))
+    assert "nowhere" in refused(earshot("search", "nowhere", "rain", **run))
+    assert "no index here" in refused(earshot("search", "sounds", "rain", **run))
+    assert "query is empty" in refused(earshot("search", "index", " ", **run))
+    assert "either a query" in refused(earshot("search", "index", **run))
+    assert "cannot read the filter" in refused(
+        earshot("search", "index", "x", "--where", "a", **run)
+    )
+    assert "no model 'x'" in refused(
+        earshot("index", "sounds", "--to", "new", "--model", "x", **run)
+    )
+    assert not (indexed / "new").exists()
+
+
+def test_another_model_is_refused_with_the_way_out(indexed: Path, home: Path) -> None:
+    done = earshot(
+        *("index", "sounds", "--to", "index", "--model", "tags"),
+        cwd=indexed,
+        EARSHOT_HOME=str(home),
+    )
+    line = refused(done)
+    assert "made with model tags-mn05" in line
+    assert "--to NEW --model tags" in line
+
+
+def test_demo_without_weights_says_what_to_do(tmp_path: Path, random_model: Model) -> None:
+    """No cache, no assets, and an address that cannot be reached."""
+    done = earshot(
+        "demo",
+        cwd=tmp_path,
+        EARSHOT_HOME=str(tmp_path / "home"),
+        EARSHOT_ASSETS="",
+        HTTPS_PROXY="http://127.0.0.1:9",
+    )
+    line = refused(done)
+    assert "mn04_as_mAP_432.pt" in line
+    assert "EARSHOT_ASSETS" in line

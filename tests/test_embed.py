@@ -1,0 +1,84 @@
+"""A file gives the same vectors whatever is embedded beside it; broken files stand apart."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import make_recordings, needs
+
+from earshot.embed import GROUP_FILES, embed_files, groups
+from earshot.types import EmbeddedFile, Model
+
+
+def embed(paths: list[Path], model: Model, **options: int) -> dict[str, EmbeddedFile]:
+    files = embed_files([str(path) for path in paths], model, **options)
+    return {Path(file.record.state.path).name: file for file in files}
+
+
+def assert_same(a: dict[str, EmbeddedFile], b: dict[str, EmbeddedFile]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert a[name].segments == b[name].segments
+        assert np.abs(a[name].vectors - b[name].vectors).max() < 1e-5
+
+
+def test_vectors_are_those_of_the_file_alone(tmp_path: Path, random_model: Model) -> None:
+    """Whatever the batch size, the order and the number of workers."""
+    paths = make_recordings(tmp_path, 12)
+    soundfile.write(tmp_path / "long.wav", np.random.default_rng(1).normal(0, 0.1, 400_000), 16_000)
+    paths.append(tmp_path / "long.wav")
+    alone = {}
+    for path in paths:
+        alone.update(embed([path], random_model, workers=1, batch_segments=1))
+    assert_same(alone, embed(paths, random_model, workers=1, batch_segments=64))
+    assert_same(alone, embed(paths[::-1], random_model, workers=3, batch_segments=5))
+    assert len(alone["long.wav"].segments) == 3
+
+
+def test_real_recordings_do_not_depend_on_the_batch(real_model: Model) -> None:
+    paths = sorted(needs("data/sounds").glob("*.ogg"))[:24]
+    alone = embed(paths, real_model, workers=1, batch_segments=1)
+    assert_same(alone, embed(paths[::-1], real_model, workers=2, batch_segments=16))
+
+
+def test_broken_files_are_told_apart(tmp_path: Path, random_model: Model) -> None:
+    good = make_recordings(tmp_path, 3)
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.wav").write_text("this is not audio, whatever its name says\n" * 50)
+    soundfile.write(tmp_path / "nan.wav", np.full(8000, np.nan), 16_000, subtype="FLOAT")
+    names = ["empty.wav", "text.wav", "nan.wav", "gone.wav"]
+    files = embed([*good, *(tmp_path / name for name in names)], random_model, workers=2)
+    for name in names:
+        assert files[name].record.broken
+        assert "\n" not in files[name].record.broken
+        assert files[name].vectors.shape == (0, random_model.dimension)
+    for path in good:
+        assert not files[path.name].record.broken
+        assert files[path.name].record.duration_s == pytest.approx(
+            soundfile.info(path).duration, abs=1e-3
+        )
+
+
+def test_vectors_have_unit_length(tmp_path: Path, random_model: Model) -> None:
+    soundfile.write(tmp_path / "silence.wav", np.zeros(16_000), 16_000)
+    soundfile.write(tmp_path / "sample.wav", np.zeros(1), 16_000)
+    for file in embed([tmp_path / "silence.wav", tmp_path / "sample.wav"], random_model).values():
+        assert not file.record.broken
+        assert np.allclose(np.linalg.norm(file.vectors, axis=1), 1.0, atol=1e-5)
+
+
+def test_progress_counts_the_audio(tmp_path: Path, random_model: Model) -> None:
+    paths = make_recordings(tmp_path, 5)
+    seconds: list[float] = []
+    list(embed_files([str(p) for p in paths], random_model, heard=seconds.append))
+    assert sum(seconds) == pytest.approx(sum(soundfile.info(p).duration for p in paths), abs=0.01)
+
+
+def test_groups_are_small(tmp_path: Path) -> None:
+    paths = [str(path) for path in make_recordings(tmp_path, GROUP_FILES + 1)]
+    assert [len(group) for group in groups(paths)] == [GROUP_FILES, 1]
+    with (tmp_path / "large.wav").open("wb") as file:
+        file.truncate(1 << 30)
+    grouped = list(groups([paths[0], str(tmp_path / "large.wav"), paths[1]]))
+    assert [len(group) for group in grouped] == [1, 1, 1]

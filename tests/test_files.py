@@ -1,0 +1,149 @@
+"""Assets are found in order and checked; downloads resume; writes are atomic."""
+
+import hashlib
+import http.server
+import threading
+import urllib.error
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from earshot import files
+from earshot.files import Asset, atomic_write, download, fetch, find, home, sha256_of, verify
+from earshot.types import EarshotError
+
+CONTENT = b"weights" * 1000
+HASH = hashlib.sha256(CONTENT).hexdigest()
+ASSET = Asset(name="w.bin", url="https://127.0.0.1:9/w.bin", licence="MIT", sha256=HASH)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EARSHOT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EARSHOT_ASSETS", str(tmp_path / "a") + ":" + str(tmp_path / "b"))
+    return tmp_path / "home" / "assets"
+
+
+def put(folder: Path, content: bytes = CONTENT) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "w.bin").write_bytes(content)
+    return folder / "w.bin"
+
+
+def test_home_is_the_named_folder(cache: Path) -> None:
+    assert home() == cache.parent
+
+
+def test_found_in_order(cache: Path, tmp_path: Path) -> None:
+    assert find(ASSET) is None
+    second = put(tmp_path / "b")
+    assert find(ASSET) == second
+    assert fetch(ASSET) == second
+    first = put(cache)
+    assert find(ASSET) == first
+
+
+def test_changed_content_is_refused(tmp_path: Path) -> None:
+    put(tmp_path / "a", b"other")
+    with pytest.raises(EarshotError, match="SHA-256"):
+        find(ASSET)
+
+
+def test_first_use_records_a_hash_that_was_not_published(cache: Path, tmp_path: Path) -> None:
+    unknown = Asset(name="w.bin", url=ASSET.url, licence="MIT")
+    path = put(tmp_path / "a")
+    verify(unknown, path)
+    assert (cache / "w.bin.sha256").read_text() == HASH
+    put(tmp_path / "a", b"changed later")
+    with pytest.raises(EarshotError, match="SHA-256"):
+        verify(unknown, path)
+
+
+def test_absent_and_unreachable_says_what_to_do(cache: Path) -> None:
+    with pytest.raises(EarshotError, match="EARSHOT_ASSETS") as raised:
+        fetch(ASSET)
+    message = str(raised.value)
+    assert ASSET.url in message
+    assert str(cache) in message
+    assert "\n" not in message
+
+
+def test_only_https() -> None:
+    with pytest.raises(EarshotError, match="not a https address"):
+        download("http://127.0.0.1/w.bin", Path("w.bin"))
+    with pytest.raises(EarshotError, match="not a https address"):
+        download("file:///etc/passwd", Path("w.bin"))
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Serves CONTENT with ranges; /moved redirects to a scheme that must be refused."""
+
+    def do_GET(self) -> None:
+        if self.path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", "http://127.0.0.1:9/w.bin")
+            self.end_headers()
+            return
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        if start >= len(CONTENT):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        self.end_headers()
+        self.wfile.write(CONTENT[start:])
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A plain local server stands for a https one: only the scheme's check is bent."""
+    monkeypatch.setattr(files, "SCHEME", "http://")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_download_resumes(address: str, tmp_path: Path) -> None:
+    target, seen = tmp_path / "d" / "w.bin", []
+    download(f"{address}/w.bin", target, seen.append)
+    assert target.read_bytes() == CONTENT
+    target.unlink()
+    target.with_name("w.bin.part").write_bytes(CONTENT[:1000])
+    seen.clear()
+    download(f"{address}/w.bin", target, seen.append)
+    assert target.read_bytes() == CONTENT
+    assert seen[-1] == len(CONTENT)
+    target.with_name("w.bin.part").write_bytes(CONTENT)  # Killed before the rename.
+    download(f"{address}/w.bin", target)
+    assert target.read_bytes() == CONTENT
+    assert not target.with_name("w.bin.part").exists()
+
+
+def test_redirect_to_another_scheme_is_refused(address: str, tmp_path: Path) -> None:
+    with pytest.raises(urllib.error.URLError, match="not https"):
+        download(f"{address}/moved", tmp_path / "w.bin")
+
+
+def test_wrong_download_is_not_kept(address: str, cache: Path) -> None:
+    wrong = Asset(name="w.bin", url=f"{address}/w.bin", licence="MIT", sha256="0" * 64)
+    with pytest.raises(EarshotError, match="SHA-256"):
+        fetch(wrong)
+    assert not (cache / "w.bin").exists()
+
+
+def test_atomic_write_leaves_the_old_file_when_it_fails(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), atomic_write(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"old"
+    with atomic_write(path) as file:
+        file.write(b"new")
+    assert path.read_bytes() == b"new"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    assert sha256_of(path) == hashlib.sha256(b"new").hexdigest()

@@ -1,0 +1,208 @@
+"""An index follows its folders, and an interrupted run loses and doubles nothing."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import make_recordings
+
+from earshot.library import Progress, Summary, embed_to_file, index, open_or_create
+from earshot.model import model_manifest
+from earshot.store import create_store, open_store
+from earshot.types import EarshotError, Manifest, Model, Store
+
+
+@pytest.fixture
+def store(random_model: Model) -> Store:
+    return create_store(":memory:", model_manifest(random_model))
+
+
+def counts(summary: Summary) -> tuple[int, int, int, int]:
+    return summary.added, summary.changed, summary.unchanged, summary.removed
+
+
+def names(store: Store) -> list[str]:
+    return sorted(Path(path).name for path in store.files())
+
+
+def test_only_the_difference_is_done(tmp_path: Path, store: Store, random_model: Model) -> None:
+    make_recordings(tmp_path / "a", 3)
+    make_recordings(tmp_path / "b", 2, seed=1)
+    roots = [tmp_path / "a", tmp_path / "b"]
+    assert counts(index(roots, store, random_model)) == (5, 0, 0, 0)
+    assert counts(index(roots, store, random_model)) == (0, 0, 5, 0)
+    (tmp_path / "a" / "000.wav").unlink()
+    make_recordings(tmp_path / "a" / "sub", 1, seed=2)
+    shutil.copy(tmp_path / "b" / "000.wav", tmp_path / "a" / "001.wav")
+    assert counts(index(roots, store, random_model)) == (1, 1, 3, 1)
+    assert names(store) == ["000.wav", "000.wav", "001.wav", "001.wav", "002.wav"]
+
+
+def test_content_decides_not_time(tmp_path: Path, store: Store, random_model: Model) -> None:
+    first, second = make_recordings(tmp_path, 2)
+    index([tmp_path], store, random_model)
+    os.utime(first, (1, 1))
+    assert counts(index([tmp_path], store, random_model)) == (0, 0, 2, 0)
+    # Other content of equal size under the old modification time.
+    stat = second.stat()
+    content = bytearray(second.read_bytes())
+    content[100:200] = bytes(100)
+    second.write_bytes(content)
+    os.utime(second, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert counts(index([tmp_path], store, random_model)) == (0, 1, 1, 0)
+
+
+def test_other_roots_are_left_alone(tmp_path: Path, store: Store, random_model: Model) -> None:
+    make_recordings(tmp_path / "a", 2)
+    make_recordings(tmp_path / "b", 2)
+    index([tmp_path / "a"], store, random_model)
+    assert counts(index([tmp_path / "b"], store, random_model)) == (2, 0, 0, 0)
+    (tmp_path / "a" / "000.wav").unlink()
+    assert counts(index([tmp_path / "b"], store, random_model)) == (0, 0, 2, 0)
+    assert counts(index([tmp_path / "a"], store, random_model)) == (0, 0, 1, 1)
+    single = tmp_path / "b" / "001.wav"
+    assert counts(index([single], store, random_model)) == (0, 0, 1, 0)
+
+
+def test_an_unmounted_disk_empties_nothing(
+    tmp_path: Path, store: Store, random_model: Model
+) -> None:
+    make_recordings(tmp_path / "disk", 2)
+    index([tmp_path / "disk"], store, random_model)
+    shutil.rmtree(tmp_path / "disk")
+    for _ in range(2):
+        with pytest.raises(EarshotError, match="index holds 2 from there; is its disk mounted"):
+            index([tmp_path / "disk"], store, random_model)
+        (tmp_path / "disk").mkdir(exist_ok=True)
+    assert len(store.files()) == 2
+
+
+def test_broken_files_are_reported_every_time_and_recover(
+    tmp_path: Path, store: Store, random_model: Model
+) -> None:
+    make_recordings(tmp_path, 1)
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "notes.txt").write_text("not audio by its name: left out")
+    (tmp_path / ".hidden.wav").touch()
+    (tmp_path / "link.wav").symlink_to(tmp_path / "nowhere.wav")
+    for _ in range(2):
+        summary = index([tmp_path], store, random_model)
+        assert sorted(Path(path).name for path in summary.broken) == ["empty.wav", "link.wav"]
+    soundfile.write(tmp_path / "empty.wav", np.zeros(1000), 8000)
+    summary = index([tmp_path], store, random_model)
+    assert [Path(path).name for path in summary.broken] == ["link.wav"]
+    assert not store.files()[str(tmp_path / "empty.wav")].broken
+
+
+def test_a_name_that_is_not_text_is_reported(
+    tmp_path: Path, store: Store, random_model: Model
+) -> None:
+    make_recordings(tmp_path, 1)
+    shutil.copy(tmp_path / "000.wav", os.fsencode(tmp_path) + b"/\xff.wav")
+    summary = index([tmp_path], store, random_model)
+    assert list(summary.broken.values()) == ["its name is not valid UTF-8; rename it"]
+    assert names(store) == ["000.wav"]
+
+
+def test_a_loop_of_links_does_not_trap(tmp_path: Path, store: Store, random_model: Model) -> None:
+    make_recordings(tmp_path / "a", 1)
+    (tmp_path / "a" / "loop").symlink_to(tmp_path / "a")
+    assert counts(index([tmp_path / "a"], store, random_model)) == (1, 0, 0, 0)
+
+
+def test_overlapping_roots_count_once(tmp_path: Path, store: Store, random_model: Model) -> None:
+    make_recordings(tmp_path / "a", 2)
+    roots = [tmp_path, tmp_path / "a", tmp_path / "a" / "000.wav"]
+    assert counts(index(roots, store, random_model)) == (2, 0, 0, 0)
+
+
+def test_progress_is_reported(tmp_path: Path, store: Store, random_model: Model) -> None:
+    make_recordings(tmp_path, 4)
+    seen: list[int] = []
+
+    def report(progress: Progress) -> None:
+        seen.append(progress.files_done)
+        assert progress.files_total == 4
+
+    index([tmp_path], store, random_model, report=report)
+    assert seen == [1, 2, 3, 4]
+
+
+def test_another_model_is_refused(tmp_path: Path, random_model: Model) -> None:
+    make_recordings(tmp_path, 1)
+    other = Manifest(model="tags", fingerprint="f" * 64, dimension=random_model.dimension)
+    with pytest.raises(EarshotError, match=r"made with model tags .* make a new index"):
+        index([tmp_path], create_store(":memory:", other), random_model)
+
+
+def test_an_index_keeps_its_model(tmp_path: Path, random_model: Model) -> None:
+    pytest.importorskip("lancedb")
+    uri = str(tmp_path / "index")
+    _, model = open_or_create(uri, "tags-mn05", "cpu")
+    assert model.name == "tags-mn05"
+    assert open_or_create(uri, None, "cpu")[1].name == "tags-mn05"
+
+
+def test_embeddings_to_a_file(tmp_path: Path, random_model: Model) -> None:
+    make_recordings(tmp_path, 3)
+    (tmp_path / "empty.wav").touch()
+    out = tmp_path / "x.npz"
+    count, broken = embed_to_file([tmp_path], out, random_model)
+    with np.load(out, allow_pickle=False) as saved:
+        assert count == 3 == len(saved["ids"])
+        assert saved["vectors"].shape == (3, random_model.dimension)
+        assert [Path(path).name for path in saved["ids"]] == ["000.wav", "001.wav", "002.wav"]
+        assert (saved["end_s"] > saved["start_s"]).all()
+    assert [Path(path).name for path in broken] == ["empty.wav"]
+    with pytest.raises(EarshotError, match=r"does not end in \.npz"):
+        embed_to_file([tmp_path], tmp_path / "x.csv", random_model)
+
+
+INDEX = """
+import sys
+from earshot import library
+library.WRITE_FILES = 3
+store, model = library.open_or_create(sys.argv[2], "tags-mn05", "cpu")
+library.index([sys.argv[1]], store, model, report=lambda p: print(p.files_done, flush=True))
+"""
+
+
+def test_killed_at_any_moment_nothing_is_lost_or_doubled(
+    tmp_path: Path, random_model: Model
+) -> None:
+    pytest.importorskip("lancedb")
+    recordings, uri = tmp_path / "sounds", str(tmp_path / "index")
+    make_recordings(recordings, 30)
+    chance = random.Random(0)
+    for _ in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-c", INDEX, str(recordings), uri],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()  # The first files are done.
+            time.sleep(chance.uniform(0, 0.1))
+            process.send_signal(signal.SIGKILL)
+    store, model = open_or_create(uri, None, "cpu")
+    summary = index([recordings], store, model)
+    assert summary.added + summary.unchanged == 30
+    again = open_store(uri)
+    assert len(again.files()) == 30
+    hits = again.search(model.embed_text(["anything"]), 1000)[0]
+    whole = create_store(":memory:", model_manifest(model))
+    index([recordings], whole, model)
+    expected = whole.search(model.embed_text(["anything"]), 1000)[0]
+    assert sorted((h.path, h.start_s) for h in hits) == sorted(
+        (h.path, h.start_s) for h in expected
+    )
+    scores = {hit.path: hit.score for hit in hits}
+    assert all(abs(scores[hit.path] - hit.score) < 1e-5 for hit in expected)

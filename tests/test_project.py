@@ -1,0 +1,40 @@
+"""The project's promises about itself: what is installed, what the package ships, what runs."""
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import needs
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_no_package_that_replaces_torch_is_installed() -> None:
+    installed = {d.metadata["Name"].lower() for d in importlib.metadata.distributions()}
+    assert not installed & {"torchaudio", "torchvision", "timm"}
+
+
+def test_the_lock_pins_every_version() -> None:
+    lines = (ROOT / "requirements.lock").read_text().split()
+    assert all(line.count("==") == 1 for line in lines)
+    assert "torch==2.13.0" in lines
+
+
+def test_the_package_ships_its_data() -> None:
+    from importlib.resources import files
+
+    data = files("earshot") / "data"
+    for name in ("audioset_tags.csv", "sound_lexicon.csv"):
+        assert (data / name).is_file()
+
+
+def test_example_runs(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EARSHOT_HOME", str(home))
+    monkeypatch.setenv("EARSHOT_ASSETS", str(needs("models")))
+    for path in sorted(needs("data/esc10/009-rooster").glob("*.ogg"))[:3]:
+        (tmp_path / path.name).symlink_to(path)
+    command = [sys.executable, "examples/search_folder.py", str(tmp_path), "a rooster"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 3
