@@ -104,8 +104,6 @@ def time_stages(path: str, model: Any, spent: dict[str, float]) -> float:
     import soxr
     import torch
 
-    from earshot.encoders.tags import audio_vectors
-
     def timed(stage: str, work: Callable[[], Any]) -> Any:
         start_s = time.perf_counter()
         result = work()
@@ -120,7 +118,7 @@ def time_stages(path: str, model: Any, spent: dict[str, float]) -> float:
     with torch.inference_mode():
         features = timed("front-end", lambda: network.log_mel(batch, lengths))
         logits = timed("encoder", lambda: network.classify(*features).logits)
-    timed("match", lambda: audio_vectors(logits.numpy(), model.config.matching))
+    timed("match", lambda: model.vectors_of(logits.numpy()))
     return len(waveform) / RATE_HZ
 
 

@@ -6,6 +6,7 @@ Heavy rooms are imported inside the commands, so that `earshot --help` answers a
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,8 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Parallel workers; one 
 
 def main() -> None:
     """Run a command; a user's error is one line and exit code 2."""
+    # The matrix products of a query are small: threads would wait for each other more than work.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         app()
     except EarshotError as error:

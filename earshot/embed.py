@@ -108,6 +108,7 @@ def embed_into(batch: Batch, path: str, model: Model) -> FileRecord:
             hop_s=model.hop_s,
         ):
             batch.add(path, segment, waveform)
+            batch.heard(segment.end_s - duration_s)
             duration_s = segment.end_s
     except AudioError as error:
         return FileRecord(state=state, broken=error.reason)
@@ -160,10 +161,9 @@ class Batch:
         if not self.waiting:
             return
         vectors = self.model.embed_audio([waveform for _, _, waveform in self.waiting])
-        for (path, segment, waveform), vector in zip(self.waiting, vectors, strict=True):
+        for (path, segment, _), vector in zip(self.waiting, vectors, strict=True):
             self.segments.setdefault(path, []).append(segment)
             self.vectors.setdefault(path, []).append(vector)
-            self.heard(len(waveform) / self.model.sample_rate_hz)
         self.waiting = []
 
     def embedded(self, record: FileRecord) -> EmbeddedFile:

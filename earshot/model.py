@@ -183,7 +183,11 @@ class TagModel:
 
     def embed_audio(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """N mono waveforms of any lengths, float32 in [-1, 1], to unit vectors (N, D) float32."""
-        return audio_vectors(self.logits(waveforms), self.config.matching)
+        return self.vectors_of(self.logits(waveforms))
+
+    def vectors_of(self, logits: np.ndarray) -> np.ndarray:
+        """What was heard in N segments, (N, 527), as unit vectors (N, D)."""
+        return audio_vectors(logits, self.config.matching)
 
     def logits(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """What the tagger hears in N waveforms: (N, 527)."""
