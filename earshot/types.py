@@ -6,7 +6,7 @@ B batch, T samples, S segments, D embedding dimension, Q queries, C classes (tag
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -46,6 +46,50 @@ class Hit:
     score: float
     start_s: float
     end_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clip:
+    """A recording of a dataset; `path` is empty where its audio is not at hand."""
+
+    id: str
+    path: str = ""
+    duration_s: float | None = None
+    freesound_id: str = ""
+    youtube_id: str = ""
+    licence: str = ""
+    keywords: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """A sentence about a clip; a query that is paired with none has an empty `clip_id`."""
+
+    id: str
+    text: str
+    clip_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetCard:
+    """What a dataset is, and whose."""
+
+    name: str
+    source: str
+    licence: str
+    citation: str
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """One split: clips, captions, and for each caption the ids of all its relevant clips."""
+
+    card: DatasetCard
+    split: str
+    clips: tuple[Clip, ...]
+    captions: tuple[Caption, ...]
+    relevance: Mapping[str, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
