@@ -164,3 +164,12 @@ def test_demo_without_weights_says_what_to_do(tmp_path: Path, random_model: Mode
     line = refused(done)
     assert "mn04_as_mAP_432.pt" in line
     assert "EARSHOT_ASSETS" in line
+
+
+def test_demo_finds_what_it_made(tmp_path: Path, real_model: Model) -> None:
+    """With real weights: each sound comes first for its own words."""
+    pytest.importorskip("lancedb")
+    done = earshot("demo", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first = [line.split()[-1][-6:-4] for line in done.stdout.splitlines() if line[:3] == "  1"]
+    assert first == ["01", "02", "03", "04", "05"]

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import soxr
 import torch
 from conftest import Golden, golden_clip, golden_state, needs
 
+from earshot import audio
 from earshot.encoders.mobilenet import PRESETS, MobileNet
 from earshot.types import EarshotError, Encoded
 
@@ -66,10 +66,10 @@ def test_real_mn04_on_real_recordings(mn04: MobileNet) -> None:
 
 
 def decode(path: Path) -> torch.Tensor:
-    samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-    waveform = soxr.resample(samples.mean(1), rate_hz, 32_000, "HQ")
-    # The reference rounds the duration up and fills with a zero.
-    missing = -(-len(samples) * 32_000 // rate_hz) - len(waveform)
+    """As everywhere here, but for its length: the reference rounds up and fills with a zero."""
+    waveform = audio.read(path, sample_rate_hz=32_000)
+    info = soundfile.info(path)
+    missing = -(-info.frames * 32_000 // info.samplerate) - len(waveform)
     return torch.from_numpy(np.pad(waveform, (0, missing)))[None]
 
 

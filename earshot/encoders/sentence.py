@@ -104,10 +104,7 @@ class BertEncoder:
         self.eps = float(network["layer_norm_eps"])
         self.dimension = int(network["hidden_size"])
         weights = load_file(folder / "model.safetensors")
-        self.weights = {
-            key.removeprefix("bert."): value.T if ".layer." in key and value.ndim == 2 else value
-            for key, value in weights.items()
-        }
+        self.weights = {key.removeprefix("bert."): value for key, value in weights.items()}
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.config.max_tokens)
@@ -124,8 +121,12 @@ class BertEncoder:
         def fill(same: list[int]) -> None:
             vectors[same] = self.pooled(np.array([tokens[i] for i in same]))
 
+        groups = equal_lengths(tokens)
+        if len(groups) == 1:  # A single query: starting threads would take longer than it.
+            fill(groups[0])
+            return vectors
         with ThreadPoolExecutor() as pool:
-            list(pool.map(fill, equal_lengths(tokens)))
+            list(pool.map(fill, groups))
         return vectors
 
     def pooled(self, tokens: NDArray[np.int64]) -> Array:
@@ -167,8 +168,9 @@ class BertEncoder:
     def linear(self, states: Array, name: str) -> Array:
         """An affine map of the last axis; one matrix product for all sentences."""
         weight = self.weights[f"{name}.weight"]
-        flat = states.reshape(-1, weight.shape[0]) @ weight
-        flat += self.weights[f"{name}.bias"]
+        # This way round a short sentence, which only waits for the weights, takes 2/3 of the time.
+        flat = (weight @ states.reshape(-1, weight.shape[1]).T).T
+        flat = flat + self.weights[f"{name}.bias"]
         return np.asarray(flat.reshape(*states.shape[:-1], -1))
 
     def norm(self, states: Array, name: str) -> Array:
