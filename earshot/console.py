@@ -24,8 +24,7 @@ def progress_bar(task: str) -> Iterator[Callable[[Indexed], None]]:
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
-        TextColumn("{task.completed}/{task.total}"),
-        TextColumn("{task.fields[speed]}"),
+        TextColumn("{task.fields[state]}"),
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
@@ -33,13 +32,16 @@ def progress_bar(task: str) -> Iterator[Callable[[Indexed], None]]:
         yield lambda progress: None
         return
     with Progress(*columns, console=console, transient=True) as bar:
-        shown = bar.add_task(task, total=None, speed="")
+        shown = bar.add_task(task, total=None, state="comparing with the files")
 
         def report(progress: Indexed) -> None:
             rate = progress.files_done / progress.elapsed_s
-            speed = f"{rate:.0f} files/s {progress.audio_s / progress.elapsed_s:.0f}x real time"
+            state = (
+                f"{progress.files_done}/{progress.files_total} {rate:.0f} files/s "
+                f"{progress.audio_s / progress.elapsed_s:.0f}x real time"
+            )
             bar.update(
-                shown, total=progress.files_total, completed=progress.files_done, speed=speed
+                shown, total=progress.files_total, completed=progress.files_done, state=state
             )
 
         yield report
