@@ -17,7 +17,7 @@ def main() -> None:
     phrases = tags.load_phrases()
     vectors = sentence_encoder(sentence_folder("all-MiniLM-L6-v2"))(phrases.texts)
     fitted = tags.fit_phrases(vectors, phrases.tags)
-    tags.save_table(dataclasses.replace(fitted, fitted_on=tags.fingerprint(phrases)), TABLE)
+    tags.save_table(dataclasses.replace(fitted, fitted_on=tags.phrases_hash(phrases)), TABLE)
     print(f"{len(phrases.texts)} phrases, {TABLE.stat().st_size / 1e6:.1f} MB in {TABLE}")
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from earshot.files import Asset, package_folder, sha256_of
 from earshot.types import EarshotError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EFFICIENTAT = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/"
 
@@ -74,6 +77,29 @@ SENTENCE_ENCODERS = {
 }
 
 
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint file; anything else in it is refused, and nothing is executed.
+
+    Raises:
+        EarshotError: not a checkpoint, or one that holds more than tensors.
+    """
+    import torch
+
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # noqa: BLE001 - every way in which a file can be no checkpoint
+        reason = str(error).strip().splitlines()[0][:100] if str(error).strip() else ""
+        raise EarshotError(
+            f"{path} is no checkpoint of tensors alone ({type(error).__name__}: {reason}); "
+            f"nothing in it was run; replace it"
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(value, torch.Tensor) for value in state.values()
+    ):
+        raise EarshotError(f"{path} holds no state dict of tensors; replace it")
+    return state
+
+
 def sentence_folder(name: str) -> Path:
     """The folder of a sentence encoder, by known name, hub repository or its own path.
 
@@ -96,7 +122,7 @@ def from_hub(checkpoint: SentenceCheckpoint) -> Path:
     """The folder of a hub repository: from the hub's cache, else from the hub."""
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "*.txt", "*.model", "model.safetensors", "1_Pooling/*"]
+    wanted = ["*.json", "*.txt", "*.model", "model.safetensors", "*/config.json"]
     options: dict[str, Any] = {"revision": checkpoint.revision, "allow_patterns": wanted}
     try:
         return Path(snapshot_download(checkpoint.repository, local_files_only=True, **options))

@@ -5,6 +5,7 @@ Heavy rooms are imported inside the commands, so that `earshot --help` answers a
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.exceptions import TyperException
 
 from earshot import __version__
 from earshot.types import EarshotError
@@ -29,6 +31,8 @@ app = typer.Typer(
 )
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+# What a shell expects of a program that Ctrl-C ended.
+INTERRUPTED = 130
 Workers = Annotated[int | None, typer.Option(min=1, help="Parallel workers; one per core.")]
 
 
@@ -36,30 +40,37 @@ def main() -> None:
     """Run a command; a user's error is one line and exit code 2."""
     # The matrix products of a query are small: threads would wait for each other more than work.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # A terminal may not know every letter.
     try:
-        app()
-    except EarshotError as error:
-        fail(str(error))
+        code = app(standalone_mode=False)
+    except (EarshotError, TyperException) as error:
+        fail(error.format_message() if isinstance(error, TyperException) else str(error))
     except ModuleNotFoundError as error:
         extras = {"lancedb": "index", "pyarrow": "index", "av": "media"}
         missing = (error.name or "").split(".")[0]
         if missing not in extras:
             raise
         fail(f"{missing} is not installed; run: pip install 'earshot[{extras[missing]}]'")
-    except KeyboardInterrupt:
-        print("earshot: stopped; what was written stays, run it again to go on", file=sys.stderr)
-        raise SystemExit(130) from None
+    except (OSError, UnicodeError) as error:
+        fail(str(error))
+    else:
+        if code == INTERRUPTED:
+            print("earshot: stopped; what was written stays, run it again", file=sys.stderr)
+        raise SystemExit(code)
 
 
 def fail(message: str) -> None:
     """End with one line on standard error."""
-    print(f"earshot: {message}", file=sys.stderr)
+    line = "".join(letter if letter.isprintable() else " " for letter in message)
+    print(f"earshot: {line}", file=sys.stderr)
     raise SystemExit(2) from None
 
 
 def print_json(value: Any) -> None:
-    """Print a value for another program."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print a value for another program; in ASCII, as names may hold what is no text."""
+    print(json.dumps(value, indent=2))
 
 
 def print_version(wanted: bool) -> None:
@@ -85,6 +96,9 @@ def index(
     model: Annotated[
         str | None, typer.Option(help="The model of a new index; see `earshot models`.")
     ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Also forget files of folders that are gone or empty.")
+    ] = False,
     workers: Workers = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -93,11 +107,14 @@ def index(
     from earshot.console import print_summary, progress_bar
     from earshot.library import index as index_folders
     from earshot.library import open_or_create, require_recordings
+    from earshot.store import require_lasting, store_exists
 
-    require_recordings(paths)
+    require_lasting(to)
+    if not store_exists(to):
+        require_recordings(paths)
     store, heard_by = open_or_create(to, model, device)
     with progress_bar("indexing") as report:
-        summary = index_folders(paths, store, heard_by, workers=workers, report=report)
+        summary = index_folders(paths, store, heard_by, workers=workers, prune=prune, report=report)
     if as_json:
         print_json({"index": to, "model": heard_by.name, **summary.as_json()})
     else:

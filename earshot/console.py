@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
@@ -69,7 +69,7 @@ def print_summary(summary: Summary, index: str, model: str) -> None:
 def print_broken(broken: Mapping[str, str]) -> None:
     """Files that cannot be used, with the reason; the rest of a long list is counted."""
     for path in list(broken)[:SHOWN_BROKEN]:
-        print(f"broken: {shortest(path)}: {broken[path]}")
+        print(f"broken: {shortest(path)}: {printable(broken[path])}")
     if len(broken) > SHOWN_BROKEN:
         print(f"and {len(broken) - SHOWN_BROKEN} more broken; --json lists all")
 
@@ -105,11 +105,14 @@ def print_model(described: Mapping[str, Any]) -> None:
 
 def shortest(path: str) -> str:
     """A path as short as it can be given: relative where that is shorter."""
-    printable = path.encode(errors="surrogateescape").decode(errors="replace")
-    try:
-        return min(printable, os.path.relpath(printable), key=len)
-    except ValueError:  # Another drive.
-        return printable
+    with suppress(ValueError):  # Another drive.
+        path = min(path, os.path.relpath(path), key=len)
+    return printable(path)
+
+
+def printable(text: str) -> str:
+    """A text in which nothing commands the terminal: control characters are spelled out."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def clock(seconds: float) -> str:

@@ -105,19 +105,15 @@ def run(recordings: Path | None) -> None:
     Raises:
         EarshotError: the model's weights are not to be had.
     """
+    uri = str(HERE / ("index" if recordings is None else "library"))
+    store, model = open_or_create(uri, None)
     if recordings is None:
         recordings = HERE / "sounds"
         make_sounds(recordings)
-    uri = str(HERE / "index")
-    store, model = open_or_create(uri, None)
     with progress_bar("indexing") as report:
         summary = index([recordings], store, model, report=report)
     print_summary(summary, uri, model.name)
-    ask(uri)
-
-
-def ask(uri: str) -> None:
-    """Search for what the demo made."""
+    searcher = Searcher(model, store)
     for query in QUERIES:
         print(f'\nearshot search {uri} "{query}" -k 3')
-        print_hits([query], Searcher.open(uri).search_many([query], 3))
+        print_hits([query], [searcher.search(query, 3)])

@@ -9,9 +9,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
+from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
+from threading import Event
 
 import numpy as np
 
@@ -42,11 +50,16 @@ def embed_files(
     are the same to rounding whatever the order, the number of workers and the batch size.
     """
     workers = workers or os.cpu_count() or 1
-    with ThreadPoolExecutor(workers, initializer=compute_with_one_thread) as pool:
+    stop = Event()
+    with (
+        torch_threads_kept(),
+        ThreadPoolExecutor(workers, initializer=compute_with_one_thread) as pool,
+    ):
         running: set[Future[list[EmbeddedFile]]] = set()
         try:
             for group in groups(paths):
-                running.add(pool.submit(embed_group, group, model, batch_segments, heard))
+                batch = Batch(model, batch_segments, heard, stop)
+                running.add(pool.submit(embed_group, group, batch))
                 if len(running) > workers:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in done:
@@ -56,14 +69,27 @@ def embed_files(
                 for future in done:
                     yield from future.result()
         finally:
+            stop.set()  # Whoever stops early does not wait for an hour-long file.
             pool.shutdown(cancel_futures=True)
 
 
 def compute_with_one_thread() -> None:
-    """Keep torch from starting threads of its own in a worker; the setting is the thread's."""
+    """Keep torch from starting threads of its own in a worker, and in threads that start later."""
     import torch
 
     torch.set_num_threads(1)
+
+
+@contextmanager
+def torch_threads_kept() -> Iterator[None]:
+    """Give the program its number of threads back when the workers are done."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def groups(paths: Iterable[str]) -> Iterator[list[str]]:
@@ -84,29 +110,21 @@ def groups(paths: Iterable[str]) -> Iterator[list[str]]:
         yield group
 
 
-def embed_group(
-    paths: Sequence[str], model: Model, batch_segments: int, heard: Report
-) -> list[EmbeddedFile]:
+def embed_group(paths: Sequence[str], batch: Batch) -> list[EmbeddedFile]:
     """Embed some files in one thread, their segments batched together."""
-    batch = Batch(model, batch_segments, heard)
-    records = [embed_into(batch, path, model) for path in paths]
+    records = [embed_into(batch, path) for path in paths]
     batch.flush()
     return [batch.embedded(record) for record in records]
 
 
-def embed_into(batch: Batch, path: str, model: Model) -> FileRecord:
+def embed_into(batch: Batch, path: str) -> FileRecord:
     """Put the segments of one file into the batch; what is wrong with it is in the record."""
     state = FileState(path=path, size_bytes=0, mtime_ns=0, ctime_ns=0, sha256="")
     try:
         state = file_state(path)
         info = audio.probe(path)
         duration_s = 0.0
-        for segment, waveform in audio.segments(
-            path,
-            sample_rate_hz=model.sample_rate_hz,
-            segment_s=model.segment_s,
-            hop_s=model.hop_s,
-        ):
+        for segment, waveform in decoded(path, batch.model):
             batch.add(path, segment, waveform)
             batch.heard(segment.end_s - duration_s)
             duration_s = segment.end_s
@@ -118,6 +136,25 @@ def embed_into(batch: Batch, path: str, model: Model) -> FileRecord:
         sample_rate_hz=info.sample_rate_hz,
         channels=info.channels,
     )
+
+
+def decoded(path: str, model: Model) -> Iterator[tuple[Segment, np.ndarray]]:
+    """The segments of a file; whatever a decoder does wrong is that file's fault alone.
+
+    Raises:
+        AudioError: the file cannot be used.
+    """
+    try:
+        yield from audio.segments(
+            path,
+            sample_rate_hz=model.sample_rate_hz,
+            segment_s=model.segment_s,
+            hop_s=model.hop_s,
+        )
+    except AudioError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a library's surprise must not end the run
+        raise AudioError(path, f"unexpected {type(error).__name__}: {error}") from error
 
 
 def file_state(path: str) -> FileState:
@@ -144,14 +181,20 @@ def file_state(path: str) -> FileState:
 class Batch:
     """Collects segments of several files, embeds them together, hands them back by file."""
 
-    def __init__(self, model: Model, size: int, heard: Report) -> None:
-        self.model, self.size, self.heard = model, size, heard
+    def __init__(self, model: Model, size: int, heard: Report, stop: Event) -> None:
+        self.model, self.size, self.heard, self.stop = model, size, heard, stop
         self.waiting: list[tuple[str, Segment, np.ndarray]] = []
         self.segments: dict[str, list[Segment]] = {}
         self.vectors: dict[str, list[np.ndarray]] = {}
 
     def add(self, path: str, segment: Segment, waveform: np.ndarray) -> None:
-        """Take one segment; a full batch is embedded at once, so that little is held."""
+        """Take one segment; a full batch is embedded at once, so that little is held.
+
+        Raises:
+            CancelledError: the run was stopped.
+        """
+        if self.stop.is_set():
+            raise CancelledError
         self.waiting.append((path, segment, waveform))
         if len(self.waiting) >= self.size:
             self.flush()

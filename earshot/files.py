@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import tempfile
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
 
@@ -69,25 +70,36 @@ def sha256_of(path: str | Path) -> str:
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """Write a file that appears whole or not at all, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with draft.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        draft.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
 
 
 def find(asset: Asset) -> Path | None:
-    """The asset's file if it is on this machine, its hash checked."""
+    """The asset's file if it is on this machine; a wrong copy is passed over for a right one.
+
+    Raises:
+        EarshotError: there are only wrong ones.
+    """
+    wrong: EarshotError | None = None
     for folder in asset_folders():
         path = folder / asset.name
         if path.is_file():
-            verify(asset, path)
-            return path
+            try:
+                verify(asset, path)
+            except EarshotError as error:
+                wrong = wrong or error
+            else:
+                return path
+    if wrong:
+        raise wrong
     return None
 
 
@@ -102,7 +114,7 @@ def fetch(asset: Asset, report: Callable[[int], None] | None = None) -> Path:
     path = home() / "assets" / asset.name
     try:
         download(asset.url, path, report)
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, HTTPException) as error:
         raise EarshotError(
             f"{asset.name} is not here and could not be fetched from {asset.url} ({error}); "
             f"get it there and put it into {path.parent}, or name its folder in EARSHOT_ASSETS"
@@ -116,27 +128,44 @@ def fetch(asset: Asset, report: Callable[[int], None] | None = None) -> Path:
 
 
 def verify(asset: Asset, path: Path) -> None:
-    """Check a file against the asset's published hash, or the one recorded at its first use.
+    """Check a file against the asset's published hash, or the one that `record` kept.
 
     Raises:
         EarshotError: the content is another.
     """
-    found = sha256_of(path)
-    record = home() / "assets" / f"{asset.name}.sha256"
-    expected = asset.sha256 or (record.read_text().strip() if record.exists() else "")
+    expected = asset.sha256 or recorded_hash(asset)
     if not expected:
-        with atomic_write(record) as file:
-            file.write(found.encode())
-    elif found != expected:
+        return
+    found = sha256_of(path)
+    if found != expected:
+        whose = "" if asset.sha256 else f" by {record_path(asset)}, written when it was first used"
         raise EarshotError(
-            f"{path} has SHA-256 {found[:12]}… but {asset.name} has {expected[:12]}…; "
-            f"delete it and fetch it again from {asset.url}"
+            f"{path} has SHA-256 {found[:12]}… but {asset.name} has {expected[:12]}…{whose}; "
+            f"replace it from {asset.url}"
         )
 
 
+def record(asset: Asset, path: Path) -> None:
+    """Keep the hash of a file that has proved to be good, where none was published."""
+    if not asset.sha256 and not recorded_hash(asset):
+        with atomic_write(record_path(asset)) as file:
+            file.write(sha256_of(path).encode())
+
+
+def record_path(asset: Asset) -> Path:
+    """Where the hash of an asset is kept."""
+    return home() / "assets" / f"{asset.name}.sha256"
+
+
+def recorded_hash(asset: Asset) -> str:
+    """The hash kept at the first use; empty before."""
+    path = record_path(asset)
+    return path.read_text().strip() if path.is_file() else ""
+
+
 def asset_hash(asset: Asset) -> str:
-    """The hash that stands for the asset: the published one, else that of the file."""
-    return asset.sha256 or sha256_of(fetch(asset))
+    """The hash that stands for the asset: published, kept, or that of the file."""
+    return asset.sha256 or recorded_hash(asset) or sha256_of(fetch(asset))
 
 
 class SecureRedirects(urllib.request.HTTPRedirectHandler):
@@ -168,6 +197,9 @@ def download(url: str, path: Path, report: Callable[[int], None] | None = None) 
                 done += len(block)
                 if report:
                     report(done)
+        # A connection that is cut looks like an end: only the stated length tells.
+        if reply.length:
+            raise OSError(f"the connection ended {reply.length} bytes early; run it again")
     part.replace(path)
 
 

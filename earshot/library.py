@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from earshot.audio import AUDIO_SUFFIXES
 from earshot.embed import embed_files, file_state
 from earshot.files import atomic_write
 from earshot.model import DEFAULT_MODEL, load, model_manifest, require_same_model
-from earshot.store import create_store, open_store, store_exists
+from earshot.store import create_store, is_storable, open_store, store_exists
 from earshot.types import (
     AudioError,
     EarshotError,
@@ -36,13 +37,13 @@ WRITE_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run has to do; all are absolute paths."""
+    """What a run has to do; all are absolute paths, `unreadable` with the reason why."""
 
     new: tuple[str, ...]
     changed: tuple[str, ...]
     unchanged: tuple[str, ...]
     removed: tuple[str, ...]
-    unnamable: tuple[str, ...]
+    unreadable: Mapping[str, str]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,7 +89,12 @@ def open_or_create(uri: str, model_name: str | None, device: str = "auto") -> tu
     if not store_exists(uri):
         model = load(model_name or DEFAULT_MODEL, device)
         model.embed_audio([])  # Whatever is missing shows now, before anything is made.
-        return create_store(uri, model_manifest(model)), model
+        try:
+            return create_store(uri, model_manifest(model)), model
+        except EarshotError:
+            if not store_exists(uri):
+                raise
+            # Another process made it at the same moment: then it is opened like any other.
     store = open_store(uri)
     model = load(model_name or store.manifest.model, device)
     require_same_model(store.manifest, model)
@@ -101,7 +107,7 @@ def collect(roots: Sequence[str | Path]) -> list[str]:
     Raises:
         EarshotError: a root is missing or holds none.
     """
-    return [path for path, _ in scan_all([Path(root).resolve() for root in roots], {})]
+    return [path for path, _ in scan_all([Path(root).resolve() for root in roots], {}, {})]
 
 
 def embed_to_file(
@@ -113,6 +119,8 @@ def embed_to_file(
     """
     if out.suffix != ".npz":
         raise EarshotError(f"{out} does not end in .npz, the format that is written")
+    if out.is_dir() or not os.access(out.resolve().parent, os.W_OK):
+        raise EarshotError(f"{out} cannot be written; give a file in an existing, writable folder")
     paths = collect(roots)
     embedded = {file.record.state.path: file for file in embed_files(paths, model, workers=workers)}
     files = [embedded[path] for path in dict.fromkeys(paths)]
@@ -137,75 +145,89 @@ def index(
     model: Model,
     *,
     workers: int | None = None,
+    prune: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Summary:
     """Bring the store up to date with files and folders.
 
     Files of the store outside `roots` are left alone. May be killed at any moment: what was
-    written stays, and the next run goes on from there.
+    written stays, and the next run goes on from there. `prune` also forgets the files of roots that
+    are gone or empty. `report` may be called from any thread, one at a time.
 
     Raises:
         EarshotError: a root does not exist or holds no audio, or the store is another model's.
     """
     require_same_model(store.manifest, model)
-    plan = compare(roots, store.files())
+    before = store.files()
+    plan = compare(roots, before, prune=prune)
     progress = Progress(files_total=len(plan.new) + len(plan.changed))
+    lock = Lock()
 
     def heard(seconds: float) -> None:
-        progress.audio_s += seconds
+        with lock:
+            progress.audio_s += seconds
+            report(progress)
+
+    def finished(file: EmbeddedFile) -> EmbeddedFile:
+        with lock:
+            progress.files_done += 1
+            report(progress)
+        return file
 
     store.drop(plan.removed)
     embedded = embed_files((*plan.new, *plan.changed), model, workers=workers, heard=heard)
-    for batch in by_size_or_time(counted(embedded, progress, report)):
+    for batch in by_size_or_time(map(finished, embedded)):
         store.put(batch)
     if progress.files_total or plan.removed:
         store.optimize()
-    return summarise(plan, store.files(), progress)
+    return summarise(plan, before, store.files(), progress)
 
 
-def compare(roots: Sequence[str | Path], known: dict[str, FileRecord]) -> Plan:
+def compare(
+    roots: Sequence[str | Path], known: Mapping[str, FileRecord], *, prune: bool = False
+) -> Plan:
     """Compare files and folders with what the store knows.
 
     A file whose size and times are as recorded is taken as unchanged without reading it (a change
-    of content always moves its change time); otherwise its hash decides.
+    of content always moves its change time); otherwise its hash decides. What was broken is always
+    tried again: the reason may have lain elsewhere, as in a decoder that was not installed.
+
+    Raises:
+        EarshotError: a root is missing or holds no audio and `prune` is not asked for; that a disk
+            is not mounted must not empty an index.
     """
-    absolute = [Path(root).resolve() for root in roots]
-    found = dict(scan_all(absolute, known))
-    new, changed, unchanged = [], [], []
-    unnamable = []
+    absolute = {Path(root).resolve() for root in roots}
+    unreadable: dict[str, str] = {}
+    found = dict(scan_all(sorted(absolute), known, unreadable, prune=prune))
+    sorted_paths: dict[str, list[str]] = {kind: [] for kind in ("new", "changed", "unchanged")}
     for path, stat in found.items():
-        if not is_text(path):
-            unnamable.append(path)
+        if not is_storable(path):
+            unreadable[path] = "its name is not valid UTF-8; rename it"
         elif path not in known:
-            new.append(path)
+            sorted_paths["new"].append(path)
         elif is_unchanged(path, stat, known[path]):
-            unchanged.append(path)
+            sorted_paths["unchanged"].append(path)
         else:
-            changed.append(path)
+            sorted_paths["changed"].append(path)
+    hidden = {Path(path) for path in unreadable}
     removed = [
         path
         for path in known
-        if path not in found and any(Path(path).is_relative_to(root) for root in absolute)
+        if path not in found and is_below(path, absolute) and not is_below(path, hidden)
     ]
     return Plan(
-        new=tuple(new),
-        changed=tuple(changed),
-        unchanged=tuple(unchanged),
+        **{kind: tuple(paths) for kind, paths in sorted_paths.items()},
         removed=tuple(removed),
-        unnamable=tuple(unnamable),
+        unreadable=unreadable,
     )
 
 
-def is_text(path: str) -> bool:
-    """Whether a file's name is text; a store cannot keep bytes that are not."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def is_below(path: str, folders: Collection[Path]) -> bool:
+    """Whether a path is one of the folders or lies in one."""
+    return Path(path) in folders or any(parent in folders for parent in Path(path).parents)
 
 
-def require_recordings(roots: Sequence[str | Path]) -> None:
+def require_recordings(roots: Iterable[str | Path]) -> None:
     """Check, without reading everything, that there is something to index.
 
     Raises:
@@ -214,33 +236,38 @@ def require_recordings(roots: Sequence[str | Path]) -> None:
     for root in roots:
         if not Path(root).exists():
             raise EarshotError(f"{root} does not exist; give files or folders of recordings")
-        if next(scan(Path(root)), None) is None:
-            suffixes = " ".join(sorted(AUDIO_SUFFIXES))
-            raise EarshotError(f"{root} holds no audio files; known are {suffixes}")
+        unreadable: dict[str, str] = {}
+        if next(scan(Path(root), unreadable), None) is None:
+            why = next(iter(unreadable.values()), "known are " + " ".join(sorted(AUDIO_SUFFIXES)))
+            raise EarshotError(f"{root} holds no audio files; {why}")
 
 
 def scan_all(
-    roots: Iterable[Path], known: dict[str, FileRecord]
+    roots: Iterable[Path],
+    known: Mapping[str, FileRecord],
+    unreadable: dict[str, str],
+    *,
+    prune: bool = False,
 ) -> Iterator[tuple[str, os.stat_result]]:
-    """Every audio file of the roots with its stat, by path.
+    """Every audio file of the roots with its stat, by path; folders that cannot be read are noted.
 
     Raises:
-        EarshotError: a root is missing or holds no audio; that a disk is not mounted must not
-            empty an index.
+        EarshotError: as `compare`.
     """
     for root in roots:
-        held = sum(Path(path).is_relative_to(root) for path in known)
-        files = list(scan(root)) if root.exists() else []
-        if held and not files:
+        files = list(scan(root, unreadable)) if root.exists() else []
+        held = 0 if files else sum(is_below(path, {root}) for path in known)
+        if held and not prune:
             raise EarshotError(
                 f"{root} holds no audio files though the index holds {held} from there; is its "
-                f"disk mounted? Nothing was dropped"
+                f"disk mounted? Nothing was dropped; --prune forgets them"
             )
-        require_recordings([root])
+        if not files and not held:
+            require_recordings([root])
         yield from files
 
 
-def scan(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+def scan(root: Path, unreadable: dict[str, str]) -> Iterator[tuple[str, os.stat_result]]:
     """Audio files below a folder in sorted order, hidden ones left out; a file stands for itself.
 
     Linked folders are not entered, so that a loop of links cannot trap the scan.
@@ -248,7 +275,11 @@ def scan(root: Path) -> Iterator[tuple[str, os.stat_result]]:
     if not root.is_dir():
         yield str(root), root.stat()
         return
-    for folder, folders, names in os.walk(root):
+
+    def note(error: OSError) -> None:
+        unreadable[error.filename] = f"the folder cannot be read: {(error.strerror or '').lower()}"
+
+    for folder, folders, names in os.walk(root, onerror=note):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if name.startswith(".") or Path(name).suffix.lower() not in AUDIO_SUFFIXES:
@@ -262,25 +293,20 @@ def scan(root: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def is_unchanged(path: str, stat: os.stat_result, record: FileRecord) -> bool:
-    """Whether a known file's content is still the recorded one."""
+    """Whether a known good file's content is still the recorded one."""
     state = record.state
-    recorded = (state.size_bytes, state.mtime_ns, state.ctime_ns)
-    if recorded == (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) and state.sha256:
+    if record.broken:
+        return False
+    if (state.size_bytes, state.mtime_ns, state.ctime_ns) == (
+        stat.st_size,
+        stat.st_mtime_ns,
+        stat.st_ctime_ns,
+    ):
         return True
     try:
-        return bool(state.sha256) and file_state(path).sha256 == state.sha256
+        return file_state(path).sha256 == state.sha256
     except AudioError:
         return False
-
-
-def counted(
-    files: Iterable[EmbeddedFile], progress: Progress, report: Callable[[Progress], None]
-) -> Iterator[EmbeddedFile]:
-    """Pass files on, counting them."""
-    for file in files:
-        progress.files_done += 1
-        report(progress)
-        yield file
 
 
 def by_size_or_time(files: Iterable[EmbeddedFile]) -> Iterator[list[EmbeddedFile]]:
@@ -296,17 +322,19 @@ def by_size_or_time(files: Iterable[EmbeddedFile]) -> Iterator[list[EmbeddedFile
         yield batch
 
 
-def summarise(plan: Plan, known: dict[str, FileRecord], progress: Progress) -> Summary:
-    """Count what a run did."""
+def summarise(
+    plan: Plan, before: Mapping[str, FileRecord], after: Mapping[str, FileRecord], run: Progress
+) -> Summary:
+    """Count what a run did; a file that was broken and still is has not changed."""
     paths = (*plan.new, *plan.changed, *plan.unchanged)
-    broken = {path: known[path].broken for path in paths if path in known and known[path].broken}
-    broken |= dict.fromkeys(plan.unnamable, "its name is not valid UTF-8; rename it")
+    broken = {path: after[path].broken for path in paths if path in after and after[path].broken}
+    still = sum(bool(before[path].broken and path in broken) for path in plan.changed)
     return Summary(
         added=len(plan.new),
-        changed=len(plan.changed),
-        unchanged=len(plan.unchanged),
+        changed=len(plan.changed) - still,
+        unchanged=len(plan.unchanged) + still,
         removed=len(plan.removed),
-        broken=dict(sorted(broken.items())),
-        audio_s=progress.audio_s,
-        elapsed_s=progress.elapsed_s,
+        broken=dict(sorted({**broken, **plan.unreadable}.items())),
+        audio_s=run.audio_s,
+        elapsed_s=run.elapsed_s,
     )

@@ -19,30 +19,32 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from earshot.checkpoints import TAGGERS, sentence_folder
+from earshot.checkpoints import TAGGERS, load_weights, sentence_folder
 from earshot.encoders.sentence import sentence_encoder
 from earshot.encoders.tags import (
     TAGS,
     PhraseTable,
     TagMatching,
     audio_vectors,
-    fingerprint,
     fit_phrases,
     load_phrases,
     load_table,
     packaged_table,
+    phrases_hash,
     save_table,
     text_vectors,
 )
-from earshot.files import asset_hash, fetch, find, home
+from earshot.files import asset_hash, fetch, find, home, record, recorded_hash
 from earshot.types import EarshotError, Manifest, Model
 
 if TYPE_CHECKING:
     from earshot.encoders.mobilenet import MobileNet
 
 DEFAULT_MODEL = "tags"
+# To be raised when decoding, resampling, segments or front-end change what a vector is.
+AUDIO_VERSION = 1
 # What taggers were trained on: ten seconds, shorter clips with silence after them. Without that
-# silence they hear less: mAP falls by a tenth on short recordings (benchmarks/zero_shot.json).
+# silence they hear less (LOG.md, "Words to tags").
 TAGGER_S = 10.0
 
 
@@ -101,7 +103,10 @@ def describe(name: str) -> dict[str, Any]:
     config = model_config(name)
     checkpoint = TAGGERS[config.tagger]
     asset = checkpoint.asset
-    path = find(asset)
+    try:
+        here = str(find(asset) or "")
+    except EarshotError as error:
+        here = f"wrong file: {error}"
     return {
         "name": name,
         "parameters": checkpoint.parameters,
@@ -109,9 +114,9 @@ def describe(name: str) -> dict[str, Any]:
         "licence": asset.licence,
         "weights": asset.name,
         "source": asset.url,
-        "sha256": asset.sha256 or "not published; recorded on first use",
+        "sha256": asset.sha256 or recorded_hash(asset) or "not published; kept on first use",
         "sentence_encoder": config.sentence_encoder,
-        "here": str(path) if path else "",
+        "here": here,
     }
 
 
@@ -144,8 +149,10 @@ class TagModel:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of everything that the vectors of recordings depend on."""
-        tagger = TAGGERS[self.config.tagger]
-        return hash_of(asdict(self.config), asset_hash(tagger.asset))
+        config = self.config
+        tagger = asset_hash(TAGGERS[config.tagger].asset)
+        spans = (config.segment_s, config.hop_s, config.silence_to_s)
+        return hash_of(AUDIO_VERSION, tagger, spans, config.matching.power)
 
     @cached_property
     def phrases(self) -> PhraseTable:
@@ -157,7 +164,7 @@ class TagModel:
         ):
             return packaged_table()
         phrases = load_phrases()
-        key = hash_of(asdict(self.config), fingerprint(phrases))
+        key = hash_of(asdict(self.config), phrases_hash(phrases))
         path = home() / "cache" / f"phrases-{key[:16]}.npz"
         if not path.exists():
             vectors = self.text_encoder(phrases.texts)
@@ -167,14 +174,14 @@ class TagModel:
     @cached_property
     def tagger(self) -> MobileNet:
         """The network, on its device, ready for inference."""
-        import torch
-
         from earshot.encoders.mobilenet import PRESETS, MobileNet
 
         preset = PRESETS[self.config.tagger]
         network = MobileNet(replace(preset, silence_to_s=self.config.silence_to_s))
-        weights = fetch(TAGGERS[self.config.tagger].asset)
-        network.load_public(torch.load(weights, weights_only=True, map_location="cpu"))
+        asset = TAGGERS[self.config.tagger].asset
+        path = fetch(asset)
+        network.load_public(load_weights(path))
+        record(asset, path)
         return network.eval().fold_norms().to(torch_device(self.device))
 
     def embed_text(self, sentences: Sequence[str]) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
 from earshot.model import load, require_same_model
-from earshot.store import open_store
+from earshot.store import is_storable, open_store
 from earshot.types import Condition, EarshotError, Hit, Model, Store
 
 # A long clip can fill a list of segments, hence more are asked for than hits are wanted.
@@ -50,10 +50,7 @@ class Searcher:
         if not queries:
             return []
         for query in queries:
-            if not query.strip():
-                raise EarshotError(
-                    "a query is empty; say what to listen for, such as 'dog barking'"
-                )
+            require_text(query)
         vectors = self.model.embed_text(queries)
         limit = k * SEGMENTS_PER_HIT
         found = self.store.search(vectors, limit, where)
@@ -65,6 +62,18 @@ class Searcher:
                 hits = best_of_clips(segments)
             found[i] = hits[:k]
         return found
+
+
+def require_text(query: str) -> None:
+    """Refuse a query that says nothing, or holds bytes that are no text.
+
+    Raises:
+        EarshotError: with the query.
+    """
+    if not query.strip() or not is_storable(query):
+        raise EarshotError(
+            f"a query is empty or no text ({ascii(query)}); say what to listen for: 'dog barking'"
+        )
 
 
 def best_of_clips(segments: Sequence[Hit]) -> list[Hit]:
@@ -88,7 +97,10 @@ def read_queries(path: Path) -> list[str]:
         raise EarshotError(f"cannot read {path} as CSV: {error}") from error
     if not rows or "query" not in rows[0]:
         raise EarshotError(f"{path} has no column `query` with rows below it")
-    return [row["query"] or "" for row in rows]
+    for number, row in enumerate(rows, 1):
+        if not (row["query"] or "").strip():
+            raise EarshotError(f"{path}, row {number}: the query is empty")
+    return [row["query"] for row in rows]
 
 
 def parse_condition(text: str) -> Condition:

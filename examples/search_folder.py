@@ -17,4 +17,6 @@ def main(folder: str, query: str = "a dog barking") -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        raise SystemExit("usage: search_folder.py FOLDER [QUERY]")
     main(*sys.argv[1:])

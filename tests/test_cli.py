@@ -2,22 +2,25 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from conftest import make_recordings
 
 from earshot.types import Model
 
 
 def earshot(
-    *arguments: str | Path, cwd: Path | None = None, **environment: str
+    *arguments: str | bytes | Path, cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "earshot", *map(str, arguments)],
+        [sys.executable, "-m", "earshot", *arguments],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -90,7 +93,9 @@ def test_search_many_with_a_filter(indexed: Path, home: Path, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout)
     assert [answer["query"] for answer in answers] == ["rain", "dog"]
-    assert all(hit["end_s"] < 0.6 for answer in answers for hit in answer["hits"])
+    hits = [hit for answer in answers for hit in answer["hits"]]
+    assert hits
+    assert all(hit["end_s"] < 0.6 for hit in hits)
 
 
 def test_embed(indexed: Path, home: Path, tmp_path: Path) -> None:
@@ -139,6 +144,52 @@ def test_bad_input_is_one_line(indexed: Path, home: Path, tmp_path: Path) -> Non
         earshot("index", "sounds", "--to", "new", "--model", "x", **run)
     )
     assert not (indexed / "new").exists()
+    assert "-k" in refused(earshot("search", "index", "x", "-k", "0", **run))
+    assert "--nope" in refused(earshot("search", "index", "x", "--nope", **run))
+    assert "query" in refused(earshot("search", "index", b"ra\xffin", **run))
+    assert "ends with this command" in refused(
+        earshot("index", "sounds", "--to", ":memory:", **run)
+    )
+    inside = ("index", "sounds", "--to", "sounds", "--model", "tags-mn05")
+    assert "folder of other files" in refused(earshot(*inside, **run))
+    assert "cannot be written" in refused(
+        earshot("embed", "sounds", "--model", "tags-mn05", "--out", "no/x.npz", **run)
+    )
+    refused(earshot("index", "s" * 300, "--to", "index", **run))
+
+
+def test_names_that_are_no_text_reach_the_json(home: Path, tmp_path: Path) -> None:
+    make_recordings(tmp_path / "sounds", 1)
+    strange = Path(os.fsdecode(b"\xff\n.wav"))
+    (tmp_path / "sounds" / "000.wav").rename(tmp_path / "sounds" / strange)
+    make_recordings(tmp_path / "sounds", 1)
+    run = {"cwd": tmp_path, "EARSHOT_HOME": str(home), "PYTHONIOENCODING": "utf-8:strict"}
+    done = earshot("index", "sounds", "--to", "index", "--model", "tags-mn05", "--json", **run)
+    assert done.returncode == 0, done.stderr
+    (broken,) = json.loads(done.stdout)["broken"]
+    assert "UTF-8" in broken["reason"]
+    words = earshot("index", "sounds", "--to", "index", **run)
+    assert "000.wav" not in words.stdout
+    assert all(line.isprintable() for line in words.stdout.splitlines())
+
+
+def test_interrupted_says_so(home: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "long.wav", np.full(8000 * 1200, 0.1), 8000)
+    command = [sys.executable, "-m", "earshot", "index", "long.wav", "--to", "index"]
+    with subprocess.Popen(
+        [*command, "--model", "tags-mn05"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "EARSHOT_HOME": str(home)},
+    ) as process:
+        while not (tmp_path / "index").exists():
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "stopped; what was written stays" in errors
 
 
 def test_another_model_is_refused_with_the_way_out(indexed: Path, home: Path) -> None:

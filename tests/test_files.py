@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from earshot import files
-from earshot.files import Asset, atomic_write, download, fetch, find, home, sha256_of, verify
+from earshot.files import (
+    Asset,
+    atomic_write,
+    download,
+    fetch,
+    find,
+    home,
+    record,
+    sha256_of,
+    verify,
+)
 from earshot.types import EarshotError
 
 CONTENT = b"weights" * 1000
@@ -54,10 +64,19 @@ def test_first_use_records_a_hash_that_was_not_published(cache: Path, tmp_path: 
     unknown = Asset(name="w.bin", url=ASSET.url, licence="MIT")
     path = put(tmp_path / "a")
     verify(unknown, path)
+    assert find(unknown) == path
+    assert not (cache / "w.bin.sha256").exists()
+    record(unknown, path)
     assert (cache / "w.bin.sha256").read_text() == HASH
     put(tmp_path / "a", b"changed later")
-    with pytest.raises(EarshotError, match="SHA-256"):
+    with pytest.raises(EarshotError, match=r"w\.bin\.sha256, written when it was first used"):
         verify(unknown, path)
+
+
+def test_a_right_copy_behind_a_wrong_one_is_found(tmp_path: Path) -> None:
+    put(tmp_path / "a", b"other")
+    right = put(tmp_path / "b")
+    assert find(ASSET) == right
 
 
 def test_absent_and_unreachable_says_what_to_do(cache: Path) -> None:
@@ -90,8 +109,9 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.send_error(416)
             return
         self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
-        self.wfile.write(CONTENT[start:])
+        self.wfile.write(CONTENT[start:4000] if self.path == "/cut" else CONTENT[start:])
 
     def log_message(self, *args: object) -> None:
         pass
@@ -121,6 +141,15 @@ def test_download_resumes(address: str, tmp_path: Path) -> None:
     download(f"{address}/w.bin", target)
     assert target.read_bytes() == CONTENT
     assert not target.with_name("w.bin.part").exists()
+
+
+def test_a_cut_connection_is_no_end(address: str, tmp_path: Path) -> None:
+    target = tmp_path / "w.bin"
+    with pytest.raises(OSError, match="3000 bytes early"):
+        download(f"{address}/cut", target)
+    assert not target.exists()
+    download(f"{address}/w.bin", target)
+    assert target.read_bytes() == CONTENT
 
 
 def test_redirect_to_another_scheme_is_refused(address: str, tmp_path: Path) -> None:

@@ -83,6 +83,27 @@ def test_an_unmounted_disk_empties_nothing(
             index([tmp_path / "disk"], store, random_model)
         (tmp_path / "disk").mkdir(exist_ok=True)
     assert len(store.files()) == 2
+    assert counts(index([tmp_path / "disk"], store, random_model, prune=True)) == (0, 0, 0, 2)
+
+
+def test_an_unreadable_folder_drops_nothing(
+    tmp_path: Path, store: Store, random_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_recordings(tmp_path / "a", 1)
+    make_recordings(tmp_path / "b", 2)
+    index([tmp_path], store, random_model)
+    real = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    summary = index([tmp_path], store, random_model)
+    assert counts(summary) == (0, 0, 1, 0)
+    assert summary.broken == {str(tmp_path / "b"): "the folder cannot be read: permission denied"}
+    assert len(store.files()) == 3
 
 
 def test_broken_files_are_reported_every_time_and_recover(
@@ -96,6 +117,7 @@ def test_broken_files_are_reported_every_time_and_recover(
     for _ in range(2):
         summary = index([tmp_path], store, random_model)
         assert sorted(Path(path).name for path in summary.broken) == ["empty.wav", "link.wav"]
+        assert summary.changed == 0
     soundfile.write(tmp_path / "empty.wav", np.zeros(1000), 8000)
     summary = index([tmp_path], store, random_model)
     assert [Path(path).name for path in summary.broken] == ["link.wav"]
@@ -126,14 +148,39 @@ def test_overlapping_roots_count_once(tmp_path: Path, store: Store, random_model
 
 def test_progress_is_reported(tmp_path: Path, store: Store, random_model: Model) -> None:
     make_recordings(tmp_path, 4)
-    seen: list[int] = []
+    seen: list[tuple[int, float]] = []
 
     def report(progress: Progress) -> None:
-        seen.append(progress.files_done)
+        seen.append((progress.files_done, progress.audio_s))
         assert progress.files_total == 4
 
-    index([tmp_path], store, random_model, report=report)
-    assert seen == [1, 2, 3, 4]
+    summary = index([tmp_path], store, random_model, report=report)
+    assert seen == sorted(seen)
+    assert seen[-1] == (4, summary.audio_s)
+
+
+def test_stopping_does_not_wait_for_long_files(
+    tmp_path: Path, store: Store, random_model: Model
+) -> None:
+    """Whoever stops at the first sign of life does not wait for ten minutes of audio."""
+    soundfile.write(tmp_path / "long.wav", np.full(8000 * 600, 0.1), 8000)
+
+    def interrupt(progress: Progress) -> None:
+        seen.append(progress.audio_s)
+        raise KeyboardInterrupt
+
+    seen: list[float] = []
+    with pytest.raises(KeyboardInterrupt):
+        index([tmp_path], store, random_model, report=interrupt)
+    assert max(seen) < 300
+    assert store.files() == {}
+
+
+def test_a_making_that_was_killed_is_made_again(tmp_path: Path, random_model: Model) -> None:
+    pytest.importorskip("lancedb")
+    (tmp_path / "index" / "segments.lance").mkdir(parents=True)
+    open_or_create(str(tmp_path / "index"), "tags-mn05", "cpu")
+    assert open_store(str(tmp_path / "index")).files() == {}
 
 
 def test_another_model_is_refused(tmp_path: Path, random_model: Model) -> None:

@@ -105,7 +105,7 @@ def test_a_saved_table_ranks_alike(tmp_path: Path) -> None:
 def test_the_packaged_table_knows_the_present_phrases() -> None:
     """Else run benchmarks/fit_phrases.py."""
     table = tags.packaged_table()
-    assert table.fitted_on == tags.fingerprint(tags.load_phrases())
+    assert table.fitted_on == tags.phrases_hash(tags.load_phrases())
     assert table.kernel_width == TagMatching().kernel_width
 
 

@@ -215,6 +215,23 @@ class TransformersEncoder:
         return np.concatenate(blocks)
 
 
+def require_known_modules(folder: Path) -> None:
+    """Refuse a Sentence-Transformers folder with more than a network, pooling, unit length.
+
+    Raises:
+        EarshotError: it has another module, such as a dense layer; without it vectors were wrong.
+    """
+    path = folder / "modules.json"
+    modules = json.loads(path.read_text()) if path.is_file() else []
+    kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
+    unknown = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
+    if unknown:
+        raise EarshotError(
+            f"{folder} has a module {unknown[0]}; earshot reads sentence encoders of a network, "
+            f"mean or cls pooling and unit length"
+        )
+
+
 def sentence_encoder(folder: Path) -> BertEncoder | TransformersEncoder:
     """Load the sentence encoder of a folder.
 
@@ -224,6 +241,7 @@ def sentence_encoder(folder: Path) -> BertEncoder | TransformersEncoder:
     network = read_json(folder / "config.json")
     if not network:
         raise EarshotError(f"{folder} has no config.json: not a sentence encoder's folder")
+    require_known_modules(folder)
     plain_bert = network.get("model_type") == "bert" and network.get("hidden_act") == "gelu"
     absolute = network.get("position_embedding_type", "absolute") == "absolute"
     files = ("model.safetensors", "tokenizer.json")

@@ -98,7 +98,7 @@ def parse_tags(joined: str) -> dict[str, float]:
     return {name: float(weight) for name, weight in pairs}
 
 
-def fingerprint(phrases: Phrases) -> str:
+def phrases_hash(phrases: Phrases) -> str:
     """What identifies phrases and their tags."""
     digest = hashlib.sha256("\n".join(phrases.texts).encode())
     digest.update(np.ascontiguousarray(phrases.tags, dtype="<f4").tobytes())

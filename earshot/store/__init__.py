@@ -6,7 +6,7 @@ The heavy libraries behind a kind are imported when a store of that kind is open
 
 from __future__ import annotations
 
-from earshot.store.checks import check_path
+from earshot.store.checks import is_storable
 from earshot.store.lance import LanceStore
 from earshot.store.memory import MemoryStore
 from earshot.types import EarshotError, Manifest, Store
@@ -15,9 +15,10 @@ __all__ = [
     "STORES",
     "LanceStore",
     "MemoryStore",
-    "check_path",
     "create_store",
+    "is_storable",
     "open_store",
+    "require_lasting",
     "store_exists",
 ]
 
@@ -36,6 +37,16 @@ def open_store(uri: str) -> Store:
         EarshotError: nothing is there, or it is damaged, or it is not a store.
     """
     return STORES[_kind(uri)].open(uri)
+
+
+def require_lasting(uri: str) -> None:
+    """Refuse a place that ends with its process.
+
+    Raises:
+        EarshotError: it is in memory.
+    """
+    if _kind(uri) == "memory":
+        raise EarshotError(f"{uri} ends with this command; give a folder for the index")
 
 
 def store_exists(uri: str) -> bool:

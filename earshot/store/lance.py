@@ -11,6 +11,7 @@ proposes candidates and their scores are computed again from the vectors themsel
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -78,8 +79,8 @@ class LanceStore:
         Raises:
             EarshotError: an object store cannot be asked.
         """
-        if "://" not in uri:
-            return (Path(uri) / f"{TABLE}.lance").is_dir()
+        if "://" not in uri:  # A table has a first version, or its making was interrupted.
+            return any((Path(uri) / f"{TABLE}.lance" / "_versions").glob("*.manifest"))
         with _explained(uri, "open"):
             return TABLE in _connect(uri).list_tables().tables
 
@@ -93,8 +94,11 @@ class LanceStore:
         """
         if cls.exists(uri):
             raise EarshotError(f"{uri}: there is an index already; open it, or delete it first")
-        if "://" not in uri and Path(uri).is_dir() and any(Path(uri).iterdir()):
-            raise EarshotError(f"{uri} is a folder of other files; give an index one of its own")
+        if "://" not in uri and Path(uri).is_dir():
+            unfinished = Path(uri) / f"{TABLE}.lance"
+            if any(entry != unfinished for entry in Path(uri).iterdir()):
+                raise EarshotError(f"{uri} is a folder of other files; give the index its own")
+            shutil.rmtree(unfinished, ignore_errors=True)
         with _explained(uri, "create"):
             table = _connect(uri).create_table(TABLE, schema=schema_of(manifest))
             return cls(uri, table, exact_rows)
