@@ -7,7 +7,7 @@ B batch, T samples, S segments, D embedding dimension, Q queries, C classes (tag
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -71,25 +71,40 @@ class Caption:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SplitSize:
+    """How many clips and captions a split has, as published."""
+
+    clips: int
+    captions: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetCard:
-    """What a dataset is, and whose."""
+    """What a dataset is, and whose; `sizes` by split, empty where nobody published any."""
 
     name: str
     source: str
     licence: str
     citation: str
     notes: str = ""
+    research_only: bool = False
+    sizes: Mapping[str, SplitSize] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """One split: clips, captions, and for each caption the ids of all its relevant clips."""
+    """One split: clips, captions, and for each caption the ids of all its relevant clips.
+
+    A `share` below 1 says that clips were left out because their audio is missing: what is
+    measured on such a subset is no result of the split.
+    """
 
     card: DatasetCard
     split: str
     clips: tuple[Clip, ...]
     captions: tuple[Caption, ...]
     relevance: Mapping[str, frozenset[str]]
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

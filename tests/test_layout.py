@@ -35,7 +35,8 @@ FLOORS = {
     "demo": 7,
     "recipes": 7,
     "server": 7,
-    "cli": 8,
+    "commands": 8,
+    "cli": 9,
 }
 MAX_FUNCTION_LINES = 60
 MAX_FILE_LINES = 400
