@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from earshot.datasets.shape import assemble, audio_files, by_stem, find, require, require_split
+from earshot.datasets.shape import assemble, audio_files, by_stem, require, require_split
 from earshot.datasets.tables import Row, read_rows
 from earshot.types import Caption, Clip, Dataset, DatasetCard, SplitSize
 
@@ -19,7 +19,7 @@ EXCERPT_S = 10
 CARD = DatasetCard(
     name="audiocaps",
     source="https://github.com/cdjkim/audiocaps",
-    licence="captions: MIT; audio: YouTube's terms, not published; research use",
+    licence="captions: MIT; audio: YouTube's terms, not published",
     citation="C. D. Kim, B. Kim, H. Lee, G. Kim: AudioCaps: generating captions for audios in "
     "the wild. NAACL-HLT 2019",
     research_only=True,
@@ -39,7 +39,7 @@ def load(root: Path, split: str = "test") -> Dataset:
     """
     require_split(CARD.name, split, tuple(CARD.sizes))
     rows = read_rows(require(root, [f"{split}.csv"], CARD.name), COLUMNS)
-    files = by_stem(audio_files(find(root, [f"{split}/"]) or root))
+    files = by_stem(audio_files(root))
     clips: dict[str, Clip] = {}
     starts: dict[str, str] = {}
     captions = []

@@ -31,7 +31,7 @@ ALL = "all"
 CARD = DatasetCard(
     name="wavcaps",
     source="https://huggingface.co/datasets/cvssp/WavCaps",
-    licence="captions: CC BY 4.0; audio: as at each source; academic research only",
+    licence="captions: CC BY 4.0; audio: as at each source",
     citation="X. Mei et al.: WavCaps: a ChatGPT-assisted weakly-labelled audio captioning dataset "
     "for audio-language multimodal research. IEEE/ACM TASLP 32, 2024",
     notes="six AudioSet files are known to be broken and always left out",
