@@ -6,7 +6,6 @@ Heavy rooms are imported inside the commands, so that `earshot --help` answers a
 from __future__ import annotations
 
 import io
-import json
 import os
 import sys
 from pathlib import Path
@@ -16,6 +15,9 @@ import typer
 from typer.exceptions import TyperException
 
 from earshot import __version__
+from earshot.commands import Json, print_json
+from earshot.commands.data import EXTRAS as DATA_EXTRAS
+from earshot.commands.data import app as data
 from earshot.types import EarshotError
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+app.add_typer(data, name="data")
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 # What a shell expects of a program that Ctrl-C ended.
 INTERRUPTED = 130
@@ -48,7 +50,7 @@ def main() -> None:
     except (EarshotError, TyperException) as error:
         fail(error.format_message() if isinstance(error, TyperException) else str(error))
     except ModuleNotFoundError as error:
-        extras = {"lancedb": "index", "pyarrow": "index", "av": "media"}
+        extras = {"lancedb": "index", "pyarrow": "index", "av": "media"} | DATA_EXTRAS
         missing = (error.name or "").split(".")[0]
         if missing not in extras:
             raise
@@ -66,11 +68,6 @@ def fail(message: str) -> None:
     line = "".join(letter if letter.isprintable() else " " for letter in message)
     print(f"earshot: {line}", file=sys.stderr)
     raise SystemExit(2) from None
-
-
-def print_json(value: Any) -> None:
-    """Print a value for another program; in ASCII, as names may hold what is no text."""
-    print(json.dumps(value, indent=2))
 
 
 def print_version(wanted: bool) -> None:
