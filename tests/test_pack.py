@@ -148,6 +148,10 @@ def test_broken_files_are_noted_and_others_added(tmp_path: Path) -> None:
     store = pack(clips, tmp_path / "pack", chosen)
     assert (tmp_path / "pack" / "audio.bin").read_bytes().startswith(before)
     assert (list(store.entries), list(store.broken)) == (["000", "002"], ["001"])
+    shutil.copy(clips[0].path, clips[1].path)
+    store = pack(clips, tmp_path / "pack", chosen)
+    assert not store.broken
+    assert np.array_equal(store.crop("001"), store.crop("000"))
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -206,6 +210,17 @@ def test_a_torn_end_is_cut_off(tmp_path: Path) -> None:
     assert (folder / "audio.bin").read_bytes() == expected
     assert again.entries == whole.entries
     again.verify()
+
+
+def test_two_packers_do_not_mix(tmp_path: Path) -> None:
+    clips = clips_of(tmp_path / "audio", 2)
+    chosen = Settings(sample_rate_hz=RATE_HZ)
+
+    def again(_: object) -> None:
+        with pytest.raises(EarshotError, match="is being packed by another process"):
+            pack(clips, tmp_path / "pack", chosen)
+
+    assert len(pack(clips, tmp_path / "pack", chosen, report=again)) == 2
 
 
 SLOW = """

@@ -10,10 +10,11 @@ import hashlib
 import io
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
@@ -42,10 +43,7 @@ class Progress:
     """How far packing is; handed to its reporter after every clip."""
 
     total: int
-    done: int = 0
-    packed: int = 0
-    audio_s: float = 0.0
-    broken: dict[str, str] = field(default_factory=dict)
+    done: int
 
 
 def pack(
@@ -58,7 +56,7 @@ def pack(
 ) -> Pack:
     """Decode and resample clips into a pack, going on where an earlier run stopped.
 
-    Broken files are noted, not packed. Memory holds two decoded clips per worker.
+    Broken files are noted, not packed. Memory holds two clips per worker, as 16-bit samples.
 
     Raises:
         EarshotError: the folder holds something else, another kind of pack, or clips whose files
@@ -67,20 +65,23 @@ def pack(
     folder = Path(folder)
     sources = {clip.id: _source(clip) for clip in clips}
     _begin(folder, settings)
-    entries, end = read_journal(folder)
-    _refuse_changes(folder, entries, sources)
-    rest = [clip for clip in clips if clip.id not in entries]
-    progress = Progress(total=len(clips), done=len(clips) - len(rest))
-    _cut_off(folder, end)
-    encoded = _in_order(rest, lambda clip: _encode(clip, sources[clip.id], settings), workers or 0)
-    with _Writer(folder) as writer:
-        for entry, stored in encoded:
-            writer.add(entry, stored)
-            progress.done += 1
-            progress.audio_s += entry.samples / settings.sample_rate_hz
-            if report:
-                report(progress)
-    _describe(folder, settings, finished=True)
+    with _alone(folder):
+        entries, end = read_journal(folder)
+        _refuse_changes(folder, entries, sources)
+        _cut_off(folder, end)
+        rest = [clip for clip in clips if _is_due(entries.get(clip.id), sources[clip.id])]
+        progress = Progress(total=len(clips), done=len(clips) - len(rest))
+        _describe(folder, settings, finished=False)
+        encoded = _in_order(
+            rest, lambda clip: _encode(clip, sources[clip.id], settings), workers or 0
+        )
+        with _Writer(folder) as writer:
+            for entry, stored in encoded:
+                writer.add(entry, stored)
+                progress.done += 1
+                if report:
+                    report(progress)
+        _describe(folder, settings, finished=True)
     return Pack(folder)
 
 
@@ -122,11 +123,9 @@ class _Writer:
 def _encode(clip: Clip, source: str, settings: Settings) -> tuple[Entry, bytes]:
     """A clip as it is stored, in a worker thread."""
     try:
-        waveform = audio.read(clip.path, sample_rate_hz=settings.sample_rate_hz)
+        samples, clipped = _quantised(clip.path, settings.sample_rate_hz)
     except AudioError as error:
         return Entry(id=clip.id, source=source, broken=error.reason), b""
-    scaled = np.rint(waveform * np.float32(SCALE))
-    samples = np.clip(scaled, -SCALE, SCALE - 1).astype("<i2")
     stored = samples.tobytes()
     if settings.codec != "pcm":
         container, codec = FORMATS[settings.codec]
@@ -138,10 +137,34 @@ def _encode(clip: Clip, source: str, settings: Settings) -> tuple[Entry, bytes]:
         source=source,
         stored_bytes=len(stored),
         samples=len(samples),
-        clipped=int(np.count_nonzero(samples != scaled)),
+        clipped=clipped,
         sha256=hashlib.sha256(stored).hexdigest(),
     )
     return entry, stored
+
+
+def _quantised(path: str, sample_rate_hz: int) -> tuple[np.ndarray, int]:
+    """A file as 16-bit samples, block by block, and how many were too loud for them."""
+    blocks, clipped = [], 0
+    for block in audio.stream(path, sample_rate_hz=sample_rate_hz):
+        scaled = np.rint(block * np.float32(SCALE))
+        blocks.append(np.clip(scaled, -SCALE, SCALE - 1).astype("<i2"))
+        clipped += int(np.count_nonzero(blocks[-1] != scaled))
+    return np.concatenate(blocks), clipped
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other packers out of the folder; a killed one lets go by itself."""
+    with (folder / "pack.lock").open("w") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise EarshotError(f"{folder} is being packed by another process") from error
+        yield
 
 
 def _in_order(
@@ -172,20 +195,29 @@ def _source(clip: Clip) -> str:
     return "unreadable"
 
 
+def _is_due(entry: Entry | None, source: str) -> bool:
+    """Whether a clip is still to be packed: a broken file is tried again once it has changed."""
+    return entry is None or bool(entry.broken and entry.source != source)
+
+
 def _refuse_changes(folder: Path, entries: dict[str, Entry], sources: dict[str, str]) -> None:
-    changed = [i for i, source in sources.items() if i in entries and entries[i].source != source]
+    packed = {clip: entry for clip, entry in entries.items() if not entry.broken}
+    changed = [i for i, source in sources.items() if i in packed and packed[i].source != source]
     if changed:
         what = f"{len(changed)} files have changed since they were packed, first {changed[0]!r}"
         raise EarshotError(f"{folder}: {what}; delete the folder and pack again")
 
 
 def _begin(folder: Path, settings: Settings) -> None:
-    if folder.exists() and any(folder.iterdir()):
-        found = read_settings_file(folder)["settings"]
-        if found != asdict(settings):
-            what = f"{folder} holds {found['codec']} at {found['sample_rate_hz']} Hz"
-            raise EarshotError(f"{what}; ask for the same, or pack into another folder")
-    _describe(folder, settings, finished=False)
+    """Make the folder a pack, or see that it is one of these settings."""
+    # A crash may leave a hidden file of a write that was not finished.
+    if not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir()):
+        _describe(folder, settings, finished=False)
+        return
+    found = read_settings_file(folder)["settings"]
+    if found != asdict(settings):
+        what = f"{folder} holds {found['codec']} at {found['sample_rate_hz']} Hz"
+        raise EarshotError(f"{what}; ask for the same, or pack into another folder")
 
 
 def _describe(folder: Path, settings: Settings, *, finished: bool) -> None:
