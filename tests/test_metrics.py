@@ -5,7 +5,9 @@ import csv
 import hashlib
 import json
 import time
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import fields
 from math import log2
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earshot import metrics
+from earshot.metrics import intervals, ranks
 from earshot.types import EarshotError
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
@@ -26,6 +29,7 @@ Metric = Callable[[np.ndarray, np.ndarray], np.ndarray]
 METRICS: dict[str, Metric] = {
     "AP": metrics.average_precision,
     "AP@3": lambda s, r: metrics.average_precision(s, r, 3),
+    "capped AP@3": lambda s, r: metrics.capped_average_precision(s, r, 3),
     "any_hit@3": lambda s, r: metrics.any_hit(s, r, 3),
     "recall@3": lambda s, r: metrics.recall(s, r, 3),
     "precision@3": lambda s, r: metrics.precision(s, r, 3),
@@ -43,6 +47,8 @@ def slow(name: str, scores: np.ndarray, relevance: np.ndarray) -> float:
     total, top = sum(found), found[:k]
     if name.startswith("AP"):
         return sum(sum(top[: i + 1]) / (i + 1) for i in range(len(top)) if top[i]) / total
+    if name == "capped AP@3":
+        return slow("AP@3", scores, relevance) * total / min(total, 3)
     if name.startswith("nDCG"):
         best = sum(1 / log2(i + 2) for i in range(min(total, k)))
         return sum(1 / log2(i + 2) for i in range(len(top)) if top[i]) / best
@@ -75,37 +81,129 @@ def test_fast_equals_slow(name: str, data: tuple[np.ndarray, np.ndarray]) -> Non
 
 
 @given(data=rankings())
-def test_counting_equals_sorting(data: tuple[np.ndarray, np.ndarray]) -> None:
+def test_comparing_equals_sorting(data: tuple[np.ndarray, np.ndarray]) -> None:
     scores, relevance = data
     query, item = np.nonzero(relevance)
     for values in (scores, scores.astype(np.float32), (scores * 4).astype(np.int64)):
-        counted = metrics._ranks_by_counting(values, query, item)
-        np.testing.assert_array_equal(counted, metrics._ranks_by_sorting(values, query, item))
+        compared = ranks._count_by_comparing(values, query, item)
+        np.testing.assert_array_equal(compared, ranks._count_by_sorting(values, query, item))
 
 
-def test_counting_in_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("relevant_share", [0.02, 0.5])
+def test_blocks_of_any_size_give_the_same(
+    monkeypatch: pytest.MonkeyPatch, relevant_share: float
+) -> None:
     generator = np.random.default_rng(1)
-    scores, relevance = generator.random((30, 20)), generator.random((30, 20)) < 0.5
-    query, item = np.nonzero(relevance)
-    whole = metrics._ranks_by_counting(scores, query, item)
-    monkeypatch.setattr(metrics, "CELLS_AT_ONCE", 70)
-    np.testing.assert_array_equal(metrics._ranks_by_counting(scores, query, item), whole)
+    scores = generator.integers(0, 9, (30, 50)) / 4
+    relevance = generator.random(scores.shape) < relevant_share
+    relevance[:, 7] = True
+    whole = metrics.relevant_ranks(scores, relevance)
+    monkeypatch.setattr(ranks, "BLOCK_CELLS", 170)
+    monkeypatch.setattr(ranks, "NEAR_CELLS", 70)
+    asked = []
+
+    def rows(start: int, stop: int) -> np.ndarray:
+        asked.append(stop - start)
+        return scores[start:stop]
+
+    relevant = [np.flatnonzero(row)[::-1] for row in relevance]
+    in_blocks = metrics.relevant_ranks_in_blocks(rows, relevant, 50)
+    assert asked == [3] * 10
+    for field in fields(whole):
+        np.testing.assert_array_equal(getattr(in_blocks, field.name), getattr(whole, field.name))
 
 
 def test_many_relevant_items_take_the_other_path() -> None:
     generator = np.random.default_rng(2)
     scores, relevance = generator.integers(0, 9, (5, 80)), generator.random((5, 80)) < 0.6
-    assert relevance.sum() > metrics.DENSE_FROM * 5
+    assert relevance.sum() > ranks.DENSE_FROM * 5
     for name, metric in METRICS.items():
         expected = [slow(name, s, r) for s, r in zip(scores, relevance, strict=True)]
         np.testing.assert_allclose(metric(scores, relevance), expected, atol=1e-12)
 
 
 @given(data=rankings())
+def test_bounds_are_the_best_and_worst_order_of_equal_scores(
+    data: tuple[np.ndarray, np.ndarray],
+) -> None:
+    scores, relevance = data
+    found = metrics.relevant_ranks(scores, relevance)
+    # Half a step (scores are quarters) separates what is equal and swaps nothing else.
+    for ties, nudge in (("optimistic", 0.1), ("pessimistic", -0.1)):
+        moved = metrics.relevant_ranks(scores + nudge * relevance, relevance)
+        np.testing.assert_array_equal(found.with_ties(ties).rank, moved.rank)
+    assert found.with_ties("by_id") is found
+    same = [
+        any((s == s[i]).sum() > (r & (s == s[i])).sum() for i in np.flatnonzero(r))
+        for s, r in zip(scores, relevance, strict=True)
+    ]
+    np.testing.assert_array_equal(found.tied(), same)
+
+
+@given(data=rankings(), k=st.integers(1, 10))
+def test_lists_are_judged_like_the_matrix_that_they_were_cut_from(
+    data: tuple[np.ndarray, np.ndarray], k: int
+) -> None:
+    scores, relevance = data
+    whole = metrics.relevant_ranks(scores, relevance)
+    relevant = [np.flatnonzero(row) for row in relevance]
+    top = metrics.top_items(scores, k)
+    expected = [sorted(range(len(s)), key=lambda item: (-s[item], item))[:k] for s in scores]  # noqa: B023
+    np.testing.assert_array_equal(top, expected)
+    listed = metrics.relevant_ranks_in_lists(list(top), relevant)
+    for name in ("mAP", "capped mAP", "R", "recall", "P", "nDCG"):
+        expected = metrics.measure(whole, f"{name}@{k}")
+        np.testing.assert_array_equal(metrics.measure(listed, f"{name}@{k}"), expected)
+    missed = whole.best() > k
+    assert (listed.reciprocal_rank() == np.where(missed, 0, whole.reciprocal_rank())).all()
+    assert metrics.coverage(top, scores.shape[1]) == len(set(top.ravel())) / scores.shape[1]
+
+
+def test_lists_that_cannot_be_judged() -> None:
+    for ranked, relevant, message in (
+        ([[1, 2, 1]], [[2]], "query 0 holds an item twice"),
+        ([[1], [2]], [[2], [3, 3]], "query 1 names a relevant item twice"),
+        ([[1], [2]], [[2], []], "1 queries have no relevant item, the first is query 1"),
+    ):
+        with pytest.raises(EarshotError, match=message):
+            metrics.relevant_ranks_in_lists(ranked, relevant)
+    with pytest.raises(EarshotError, match="not one of the 2 columns"):
+        metrics.relevant_ranks_in_blocks(lambda a, b: GOOD_SCORES[a:b], [[0], [2]], 2)
+    with pytest.raises(EarshotError, match=r"shape \(1, 2\); expected \(2, 2\)"):
+        metrics.relevant_ranks_in_blocks(lambda a, b: GOOD_SCORES[:1], [[0], [1]], 2)
+    with pytest.raises(EarshotError, match="NaN"):
+        metrics.top_items(np.array([[np.nan, 1.0]]), 1)
+    with pytest.raises(EarshotError, match="k is 0"):
+        metrics.top_items(GOOD_SCORES, 0)
+
+
+def test_some_queries_of_many() -> None:
+    generator = np.random.default_rng(3)
+    scores, relevance = generator.random((6, 9)), generator.random((6, 9)) < 0.4
+    relevance[:, 0] = True
+    chosen = np.array([4, 0, 4])
+    some = metrics.relevant_ranks(scores, relevance).of(chosen)
+    expected = metrics.relevant_ranks(scores[chosen], relevance[chosen])
+    for field in fields(some):
+        np.testing.assert_array_equal(getattr(some, field.name), getattr(expected, field.name))
+
+
+def test_metrics_by_name() -> None:
+    found = metrics.relevant_ranks(GOOD_SCORES, GOOD_RELEVANCE)
+    for name in ("mAP", "mAP@10", "capped mAP@10", "R@1", "recall@1", "nDCG", "nDCG@10", "MRR"):
+        np.testing.assert_array_equal(metrics.measure(found, name), [1, 1])
+    assert metrics.median_rank(found) == 1
+    for name in ("R", "mAP@", "mAP@x", "MRR@10", "bogus", "P@1.5"):
+        with pytest.raises(EarshotError, match=f"no metric '{name}'; there are mAP@k"):
+            metrics.measure(found, name)
+    assert metrics.median_rank(metrics.relevant_ranks_in_lists([[1], [1]], [[0], [0]])) == np.inf
+
+
+@given(data=rankings())
 def test_perfect_is_one(data: tuple[np.ndarray, np.ndarray]) -> None:
     _, relevance = data
     perfect = relevance.astype(np.float64)
-    for name in ("AP", "any_hit@3", "nDCG", "nDCG@3", "RR"):
+    for name in ("AP", "capped AP@3", "any_hit@3", "nDCG", "nDCG@3", "RR"):
         np.testing.assert_allclose(METRICS[name](perfect, relevance), 1, atol=1e-12)
     every = relevance.shape[1]
     np.testing.assert_array_equal(metrics.recall(perfect, relevance, every), 1)
@@ -168,6 +266,7 @@ def test_malformed_input_raises(metric: Metric, case: str) -> None:
     "metric",
     [
         metrics.average_precision,
+        metrics.capped_average_precision,
         metrics.any_hit,
         metrics.recall,
         metrics.precision,
@@ -189,7 +288,7 @@ def test_intervals() -> None:
     np.testing.assert_allclose(bootstrap.high, jackknife.high, atol=0.004)
     left_out = np.array([np.delete(values, i).mean() for i in range(len(values))])
     error = (((left_out - left_out.mean()) ** 2).sum() * 399 / 400) ** 0.5
-    np.testing.assert_allclose(jackknife.high - jackknife.mean, metrics.Z_95 * error)
+    np.testing.assert_allclose(jackknife.high - jackknife.mean, intervals.Z_95 * error)
     for bad in (values[:1], np.array([0.5, np.nan]), values[None, :]):
         with pytest.raises(EarshotError, match="two or more"):
             metrics.jackknife_interval(bad)
@@ -279,3 +378,133 @@ def test_a_clotho_sized_evaluation_is_quick(name: str) -> None:
     start = time.process_time()
     METRICS[name](scores, relevance)
     assert time.process_time() - start < 1, "about 0.05 s on an idle machine"
+
+
+def test_captions_of_one_clip_are_drawn_together() -> None:
+    generator = np.random.default_rng(6)
+    clip = generator.random(80)
+    values, clusters = np.repeat(clip, 5), np.repeat(np.arange(80), 5)
+    alone = metrics.bootstrap_interval(values, np.random.default_rng(0))
+    together = metrics.bootstrap_interval(values, np.random.default_rng(0), clusters=clusters)
+    assert together.mean == alone.mean
+    # Five equal figures count once: the interval is wider by the square root of five.
+    ratio = (together.high - together.low) / (alone.high - alone.low)
+    assert 0.9 * 5**0.5 < ratio < 1.1 * 5**0.5
+    each = metrics.bootstrap_interval(clip, np.random.default_rng(0))
+    np.testing.assert_allclose([together.low, together.high], [each.low, each.high], atol=1e-12)
+    singles = metrics.bootstrap_interval(
+        values, np.random.default_rng(0), clusters=np.arange(400) * 7
+    )
+    assert singles == alone
+    for bad, message in ((clusters[1:], "one number per query"), (clusters * 0, "two or more")):
+        with pytest.raises(EarshotError, match=message):
+            metrics.bootstrap_interval(values, np.random.default_rng(0), clusters=bad)
+
+
+def test_two_systems_are_compared_on_the_same_queries() -> None:
+    generator = np.random.default_rng(7)
+    one, clusters = generator.random(200), np.repeat(np.arange(50), 4)
+    better = np.minimum(one + 0.05 + generator.normal(0, 0.05, 200), 1)
+    found = metrics.compare(better, one, np.random.default_rng(1), clusters=clusters)
+    assert found.difference.mean == (better - one).mean()
+    assert 0 < found.difference.low < found.difference.mean < found.difference.high
+    assert found.p_value == 1 / 10_001
+    back = metrics.compare(one, better, np.random.default_rng(1), clusters=clusters)
+    np.testing.assert_allclose(back.difference.low, -found.difference.high, atol=1e-12)
+    assert metrics.compare(one, one, np.random.default_rng(1)).p_value == 1
+    with pytest.raises(EarshotError, match="200 and of 199 queries"):
+        metrics.compare(one, better[1:], np.random.default_rng(1))
+
+
+def test_the_permutation_test_keeps_its_level() -> None:
+    """Of systems that do not differ, one in twenty looks different at p < 0.05; not more."""
+    generator = np.random.default_rng(8)
+    clusters = np.repeat(np.arange(20), 5)
+    found = []
+    for _ in range(300):
+        difference = np.repeat(generator.normal(size=20), 5) + generator.normal(size=100) / 10
+        zero = np.zeros(100)
+        found.append(
+            metrics.compare(difference, zero, generator, resamples=200, clusters=clusters).p_value
+        )
+    assert 0.02 < np.mean(np.array(found) < 0.05) < 0.08
+
+
+TREC_NAMES = {
+    "map_cut_10": "mAP@10",
+    "map_cut_16": "mAP@16",
+    "map": "mAP",
+    "recall_10": "recall@10",
+    "P_5": "P@5",
+    "success_10": "R@10",
+    "recip_rank": "MRR",
+    "ndcg_cut_10": "nDCG@10",
+    "ndcg": "nDCG",
+}
+
+
+@pytest.mark.parametrize("levels", [4, 100_000])
+def test_agrees_with_trec_eval_query_by_query(levels: int) -> None:
+    pytrec_eval = pytest.importorskip("pytrec_eval")
+    generator = np.random.default_rng(9)
+    scores = generator.integers(0, levels, (40, 120)) / levels
+    relevance = generator.random(scores.shape) < 0.06
+    relevance[np.arange(40), generator.integers(0, 120, 40)] = True
+    found = metrics.relevant_ranks(scores, relevance)
+    # trec_eval orders equal scores by falling document id, we by rising item id.
+    item = [f"d{999 - i}" for i in range(120)]
+    run = {str(q): dict(zip(item, row.tolist(), strict=True)) for q, row in enumerate(scores)}
+    qrels = {str(q): {item[i]: int(row[i]) for i in range(120)} for q, row in enumerate(relevance)}
+    judged = pytrec_eval.RelevanceEvaluator(
+        qrels,
+        {
+            "map_cut.10,16",
+            "map",
+            "recall.10",
+            "P.5",
+            "success.10",
+            "recip_rank",
+            "ndcg_cut.10",
+            "ndcg",
+        },
+    ).evaluate(run)
+    for theirs, ours in TREC_NAMES.items():
+        expected = [judged[str(q)][theirs] for q in range(40)]
+        np.testing.assert_allclose(metrics.measure(found, ours), expected, atol=1e-9, err_msg=ours)
+
+
+@needs_golden
+def test_any_order_of_equal_scores_is_within_the_bounds(clotho: dict[str, np.ndarray]) -> None:
+    golden = json.loads((GOLDEN / "clotho_eval_scores.json").read_text())["ties"]
+    coarse = (np.round(clotho["scores"] * 4) / 4)[::5]
+    found = metrics.relevant_ranks(coarse, clotho["single"][::5])
+    low, high = golden["mAP10 bounds on those captions [pessimistic, optimistic]"]
+    by_ties = {
+        ties: found.with_ties(ties).average_precision(10).mean()
+        for ties in ("pessimistic", "by_id", "optimistic")
+    }
+    np.testing.assert_allclose(
+        [by_ties["pessimistic"], by_ties["optimistic"]], [low, high], atol=1e-9
+    )
+    assert low < by_ties["by_id"] < high
+    assert low < golden["measure() on every 5th caption (this numpy)"]["mAP10"] < high
+
+
+def test_a_hundred_thousand_items_are_ranked_in_little_memory() -> None:
+    """100k x 100k would be 40 GB; here 400 queries of it, whose blocks are made when asked."""
+    generator = np.random.default_rng(10)
+    items = generator.standard_normal((100_000, 16), dtype=np.float32)
+    relevant = generator.integers(0, 100_000, (400, 1))
+    queries = items[relevant[:, 0]] + 0.5 * generator.standard_normal((400, 16), dtype=np.float32)
+    tracemalloc.start()
+    found = metrics.relevant_ranks_in_blocks(
+        lambda start, stop: queries[start:stop] @ items.T, list(relevant), 100_000
+    )
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 4 * ranks.BLOCK_CELLS / 2, f"{peak / 1e6:.0f} MB"
+    expected = [
+        1 + int((items @ queries[q] > items[r] @ queries[q]).sum())
+        for q, (r,) in enumerate(relevant[:5])
+    ]
+    np.testing.assert_allclose(found.rank[:5], expected, atol=2)
