@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from earshot import __version__
-from earshot.commands import Json, print_json
+from earshot.commands import Json, judge, print_json
 from earshot.commands.data import EXTRAS as DATA_EXTRAS
 from earshot.commands.data import app as data
 from earshot.types import EarshotError
@@ -218,6 +218,8 @@ def demo(
 
     run(folder)
 
+
+judge.register(app)
 
 if __name__ == "__main__":
     main()
