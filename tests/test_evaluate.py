@@ -16,7 +16,15 @@ from earshot.datasets import load, with_relevance
 from earshot.datasets.relevance import write_qrels
 from earshot.evaluate import page, predict, systems
 from earshot.evaluate.challenge import answers_of, read_meta, read_submission
-from earshot.evaluate.report import clusters_of, judge, judged, per_query
+from earshot.evaluate.report import (
+    METRICS,
+    clusters_of,
+    comparison_json,
+    depth_note,
+    judge,
+    judged,
+    per_query,
+)
 from earshot.evaluate.scores import (
     ClipVectors,
     Lists,
@@ -387,3 +395,17 @@ def test_clotho_through_dataset_and_report() -> None:
     for k in (10, 16):
         value = golden["result"][f"multi-positive mAP@{k}"]
         np.testing.assert_allclose(many[f"mAP@{k}"].mean, value, atol=1e-9)
+
+
+def test_systems_are_compared_as_far_as_both_go() -> None:
+    dataset = toy(tuple(f"{i:02d}" for i in range(20)))
+    scores = toy_scores(dataset)
+    whole = judge(scores, dataset, system="scores")
+    cut = judge(Lists(items=scores.items, listed=tuple(scores.top(10))), dataset, system="lists")
+    assert set(comparison_json(whole, whole)["difference"]) == set(METRICS)
+    found = comparison_json(whole, cut)["difference"]
+    assert set(found) == {"mAP@10", "R@1", "R@5", "R@10", "recall@10", "P@1", "P@10",
+                          "capped mAP@10", "nDCG@10"}  # fmt: skip
+    assert all(test["estimate"] == 0 and test["p_value"] == 1 for test in found.values())
+    assert depth_note(cut.answers).startswith("lists of 10: ")
+    assert not depth_note(Lists(items=scores.items, listed=tuple(scores.top(20))))

@@ -19,7 +19,14 @@ from urllib.parse import quote
 import numpy as np
 
 from earshot.evaluate.charts import SERIES, bars, distributions, recall_curve
-from earshot.evaluate.report import INTERVALS, Report, depth_note, relevant_items
+from earshot.evaluate.report import (
+    INTERVALS,
+    Report,
+    depth_note,
+    depth_of,
+    looks_to,
+    relevant_items,
+)
 from earshot.evaluate.scores import Ints, Scores
 from earshot.files import atomic_write
 from earshot.metrics import NOT_LISTED, Interval, median_rank, top_items
@@ -75,7 +82,9 @@ def table(reports: Sequence[Report]) -> str:
         for direction, figures in both.items():
             if figures:
                 heads.append(f"<th>{_key(number)}{escape(report.system)}<br>{direction}</th>")
-                columns.append([_cell(figures[name]) for name in names] + _further(report, figures))
+                depth = depth_of(report.answers)
+                cells = [_cell(figures[name], cut=looks_to(name) > depth) for name in names]
+                columns.append(cells + _further(report, figures))
     labels = [*names, "median rank", "coverage@10", "tied queries"]
     rows = [
         f"<tr><th>{escape(label)}</th>{''.join(cells)}</tr>"
@@ -99,7 +108,10 @@ def charts(reports: Sequence[Report]) -> str:
     names = [report.system for report in reports]
     best = [report.ranks.best() for report in reports]
     depth = min(DEPTH, len(reports[0].answers.items))
-    curves = [np.array([(b <= k).mean() for k in range(1, depth + 1)]) for b in best]
+    curves = [
+        np.array([(b <= k).mean() for k in range(1, int(min(depth, depth_of(r.answers))) + 1)])
+        for r, b in zip(reports, best, strict=True)
+    ]
     legend = "" if len(reports) == 1 else _legend(names)
     labels = ["1", "2–5", "6–10", "11–20", "21–50", "51–100", ">100"]
     shares = [
@@ -116,7 +128,10 @@ def charts(reports: Sequence[Report]) -> str:
     for report in reports:
         if isinstance(report.answers, Scores):
             chart = distributions(*score_shares(report.answers, _relevant(report)))
-            key = '<i class="match"></i>matches <i class="other"></i>other pairs'
+            key = (
+                '<span><i class="match"></i>matches</span> '
+                '<span><i class="other"></i>other pairs</span>'
+            )
             which = f" of {escape(report.system)}" if len(reports) > 1 else ""
             figures.append(_figure(f"Scores{which}", chart, key))
     return "".join(figures)
@@ -209,10 +224,11 @@ def _relevant(report: Report) -> list[Ints]:
     return relevant_items(report.answers, report.dataset)
 
 
-def _cell(figure: Interval) -> str:
+def _cell(figure: Interval, *, cut: bool) -> str:
+    """A figure; that of a list which ends before the metric does is a lower bound."""
     known = not math.isnan(figure.low)
     interval = f" <small>{figure.low:.4f}–{figure.high:.4f}</small>" if known else ""
-    return f"<td>{figure.mean:.4f}{interval}</td>"
+    return f"<td>{'≥ ' * cut}{figure.mean:.4f}{interval}</td>"
 
 
 def _figure(title: str, chart: str, legend: str) -> str:
@@ -221,7 +237,7 @@ def _figure(title: str, chart: str, legend: str) -> str:
 
 
 def _legend(names: Sequence[str]) -> str:
-    return " ".join(f"{_key(i)}{escape(name)}" for i, name in enumerate(names))
+    return " ".join(f"<span>{_key(i)}{escape(name)}</span>" for i, name in enumerate(names))
 
 
 def _key(number: int) -> str:

@@ -153,18 +153,37 @@ def interval(values: np.ndarray, clusters: Ints, by: By) -> Interval:
 
 
 def comparison_json(first: Report, second: Report) -> dict[str, Any]:
-    """The paired test of two systems on the same queries, per metric."""
+    """The paired test of two systems on the same queries, per metric.
+
+    Metrics that look further than a list goes are left out: they would compare lengths of lists.
+    """
     found: dict[str, Any] = {}
+    independent = len(np.unique(first.clusters)) > 1
+    depth = min(depth_of(first.answers), depth_of(second.answers))
     for name in METRICS:
+        if not independent or looks_to(name) > depth:
+            continue
         one, other = measure(first.ranks, name), measure(second.ranks, name)
-        if len(np.unique(first.clusters)) < 2:
-            break
         tested = compare(one, other, np.random.default_rng(0), clusters=first.clusters)
         found[name] = {
             **intervals_json({"difference": tested.difference})["difference"],
             "p_value": tested.p_value,
         }
     return {"first": first.system, "second": second.system, "difference": found}
+
+
+def looks_to(metric: str) -> float:
+    """The last place that a metric depends on."""
+    _, at, k = metric.partition("@")
+    return int(k) if at else math.inf
+
+
+def depth_of(answers: Answers) -> float:
+    """How many places are known of every query's ranking; infinite if all are."""
+    if not isinstance(answers, Lists):
+        return math.inf
+    depth = min(map(len, answers.listed))
+    return depth if depth < len(answers.items) else math.inf
 
 
 def per_query(report: Report) -> list[dict[str, Any]]:
@@ -239,8 +258,8 @@ def _clusters_of_clips(queries: Sequence[Ints], clusters: Ints) -> Ints:
 
 
 def depth_note(answers: Answers) -> str:
-    """What a reader must know of lists that end early; empty for scores."""
-    if not isinstance(answers, Lists):
+    """What a reader must know of lists that end early; empty for whole rankings."""
+    depth = depth_of(answers)
+    if math.isinf(depth):
         return ""
-    depth = max((len(listed) for listed in answers.listed), default=0)
     return f"lists of {depth}: a relevant clip that is not listed counts as missed"

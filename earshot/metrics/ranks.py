@@ -140,7 +140,8 @@ def relevant_ranks(scores: np.ndarray, relevance: np.ndarray) -> RelevantRanks:
         )
     if relevance.dtype != np.bool_:
         raise EarshotError(f"relevance is {relevance.dtype}; give bool (for grades: grade > 0)")
-    query, item = np.nonzero(relevance)
+    # Quicker than `nonzero` of the matrix by far, and this is a good part of all the time.
+    query, item = np.divmod(np.flatnonzero(relevance), relevance.shape[1])
     return _ranks(lambda start, stop: scores[start:stop], query, item, scores.shape)
 
 
@@ -265,12 +266,21 @@ def _count_by_comparing(block: np.ndarray, query: Ints, item: Ints) -> tuple[Int
     """How many items score above, and not below, each pair's: quick while pairs are few."""
     above = np.empty(len(query), dtype=np.intp)
     not_below = np.empty(len(query), dtype=np.intp)
+    # Where every query has one pair, the rows are those of the block and need not be copied.
+    each_once = len(query) == len(block)
     for start, stop in row_blocks(len(query), block.shape[1], NEAR_CELLS):
-        rows = block[query[start:stop]]
+        rows = block[start:stop] if each_once else block[query[start:stop]]
         own = np.take_along_axis(rows, item[start:stop, None], axis=1)
-        above[start:stop] = np.count_nonzero(rows > own, axis=1)
-        not_below[start:stop] = np.count_nonzero(rows >= own, axis=1)
+        above[start:stop] = _count(rows > own)
+        not_below[start:stop] = _count(rows >= own)
     return above, not_below
+
+
+def _count(mask: NDArray[np.bool_]) -> NDArray[np.integer]:
+    """How many are true in each row; narrow sums are several times quicker."""
+    width = np.uint16 if mask.shape[1] <= np.iinfo(np.uint16).max else np.intp
+    counts: NDArray[np.integer] = mask.view(np.uint8).sum(axis=1, dtype=width)
+    return counts
 
 
 def _count_by_sorting(block: np.ndarray, query: Ints, item: Ints) -> tuple[Ints, Ints]:
