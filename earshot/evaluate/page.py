@@ -30,6 +30,7 @@ from earshot.evaluate.report import (
 from earshot.evaluate.scores import Ints, Scores
 from earshot.files import atomic_write
 from earshot.metrics import NOT_LISTED, Interval, median_rank, top_items
+from earshot.types import Clip
 
 TEMPLATE = Path(__file__).with_name("page.html")
 SHOWN = 5  # clips per query
@@ -160,6 +161,7 @@ def answers_data(reports: Sequence[Report], folder: Path) -> dict[str, Any]:
     systems = [_system_data(report) for report in reports]
     shown = sorted({clip for s in systems for answer in s["top"] for clip, _ in answer})
     place = {clip: i for i, clip in enumerate(shown)}
+    by_id = {clip.id: clip for clip in first.dataset.clips}
     for system in systems:
         system["top"] = [
             [[place[clip], score, int(clip in relevant[q])] for clip, score in answer]
@@ -169,7 +171,7 @@ def answers_data(reports: Sequence[Report], folder: Path) -> dict[str, Any]:
         "systems": systems,
         "queries": [caption.text for caption in first.dataset.captions],
         "relevant": first.ranks.count.tolist(),
-        "clips": [_clip_data(first, clip, folder) for clip in shown],
+        "clips": [_clip_data(by_id[first.answers.items[clip]], folder) for clip in shown],
     }
 
 
@@ -207,10 +209,8 @@ def _top_with_scores(report: Report) -> list[list[tuple[int, float | None]]]:
     return found
 
 
-def _clip_data(report: Report, index: int, folder: Path) -> dict[str, str]:
-    clip_id = report.answers.items[index]
-    clip = {clip.id: clip for clip in report.dataset.clips}[clip_id]
-    data = {"name": clip_id}
+def _clip_data(clip: Clip, folder: Path) -> dict[str, str]:
+    data = {"name": clip.id}
     if clip.path:
         data["src"] = quote(Path(os.path.relpath(Path(clip.path).resolve(), folder)).as_posix())
     if clip.freesound_id.isdigit():
