@@ -85,7 +85,7 @@ def beep(voice: Voice) -> Wave:
     length = samples(0.18)
     pitch_hz = between(900, 3400, voice.pitch)
     tone = harmonics(pitch_hz, length, [1, 0.1, 0.3, 0.05, 0.15])
-    return tone * swell(length, 0.004, 0.006)
+    return np.asarray(tone * swell(length, 0.004, 0.006))
 
 
 def dial_tone(voice: Voice) -> Wave:
@@ -96,7 +96,7 @@ def dial_tone(voice: Voice) -> Wave:
     on = (seconds_axis(length) * np.float32(between(1.0, 2.4, voice.rate))) % 1 < 0.5
     smooth = np.ones(96, dtype=np.float32) / 96
     line = filtered(noise(voice.random, length), band(300, 3400, 2))
-    return tone * np.convolve(on.astype(np.float32), smooth, "same") + 0.01 * line
+    return np.asarray(tone * np.convolve(on.astype(np.float32), smooth, "same") + 0.01 * line)
 
 
 def dialling(voice: Voice) -> Wave:
@@ -126,7 +126,7 @@ def arcade(voice: Voice) -> Wave:
     length = samples(voice.vary(0.35))
     pitch = between(1200, 3600, voice.pitch) * curve(length, (0, 1.0), (0.2, 0.45), (1, 0.12))
     square = harmonics(pitch, length, [1 / k if k % 2 else 0 for k in range(1, int(TOP_HZ / 400))])
-    return square * curve(length, (0, 1), (0.7, 0.7), (1, 0))
+    return np.asarray(square * curve(length, (0, 1), (0.7, 0.7), (1, 0)))
 
 
 def air_horn(voice: Voice) -> Wave:

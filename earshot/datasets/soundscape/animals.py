@@ -53,7 +53,7 @@ def cow(voice: Voice) -> Wave:
     shut = throat(voice, pitch, 0.03, [(250, 100, 1.0), (900, 200, 0.2)])
     wide = throat(voice, pitch, 0.06, [(450, 150, 1.0), (950, 250, 0.6), (2300, 500, 0.25)])
     mouth = curve(length, (0, 0), (0.35, 1), (0.8, 1), (1, 0.3))
-    return ((1 - mouth) * shut + mouth * wide) * swell(length, 0.15, 0.3)
+    return np.asarray(((1 - mouth) * shut + mouth * wide) * swell(length, 0.15, 0.3))
 
 
 def songbird(voice: Voice) -> Wave:

@@ -91,7 +91,7 @@ def mouth(source: Wave, call: Call, size: float) -> Wave:
         return filtered(source, gain)
 
     opened = curve(len(source), (0, 0), (0.3, 1), (0.7, 1), (1, 0))
-    return opened * through(1.0) + (1 - opened) * through(call.shut)
+    return np.asarray(opened * through(1.0) + (1 - opened) * through(call.shut))
 
 
 def line(length: int, values: tuple[float, ...]) -> Wave:

@@ -31,7 +31,8 @@ class Hit:
     `low_hz`, `high_hz`: the body's first mode at the ends of the pitch attribute; `ratios`,
     `weights`, `rings_s`: its modes. `burst`, `burst_s`, `burst_low_hz`, `burst_high_hz`: the noise
     of the contact; `second`, `second_s`: a softer repeat and its delay. `slow`, `fast`: hits a
-    second; `jitter`: irregularity; `uneven`: spread of strength; `odd`: pitch of every other hit.
+    second; `jitter`: irregularity; `uneven`: spread of strength; `odd`: pitch of every other hit;
+    `loose`: how far its modes stray from hit to hit; `hall_s`, `wet`: the room.
     """
 
     low_hz: float
@@ -52,14 +53,15 @@ class Hit:
     odd: float
     hall_s: float
     wet: float
+    loose: float = 0.02
 
 
 def strike(voice: Voice, hit: Hit, ratio: float = 1.0) -> Wave:
     """One hit, dry: (T,)."""
     size = samples(max(*hit.rings_s, hit.burst_s) + hit.second_s + 0.05)
-    base_hz = voice.vary(between(hit.low_hz, hit.high_hz, voice.pitch) * ratio, 0.05)
+    base_hz = between(hit.low_hz, hit.high_hz, voice.pitch) * ratio
     body = [
-        (voice.vary(base_hz * r, 0.02), w, s)
+        (voice.vary(base_hz * r, hit.loose), w, s)
         for r, w, s in zip(hit.ratios, hit.weights, hit.rings_s, strict=True)
     ]
     light = between(0.6, 1.7, voice.brightness)
@@ -67,12 +69,12 @@ def strike(voice: Voice, hit: Hit, ratio: float = 1.0) -> Wave:
     out = modes(size, body) + hit.burst * contact * decay(size, hit.burst_s, 0.0005)
     gap = samples(voice.vary(hit.second_s, 0.2))
     out[gap:] += hit.second * voice.random.uniform(0.6, 1.2) * out[: size - gap].copy()
-    return out
+    return np.asarray(out)
 
 
 def one(voice: Voice, hit: Hit) -> Wave:
     """One hit in its room: (T,)."""
-    dry = strike(voice, hit)
+    dry = strike(voice, hit, voice.vary(1.0, 0.05))
     dry = np.concatenate([dry, np.zeros(samples(min(0.3, hit.hall_s)), dtype=np.float32)])
     return room(voice.random, dry, hit.hall_s, hit.wet)
 
@@ -81,7 +83,7 @@ def series(voice: Voice, hit: Hit) -> Wave:
     """Hits one after the other for as long as asked: (T,)."""
     starts = beats(voice, between(hit.slow, hit.fast, voice.rate), hit.jitter)
     sounds = [
-        strike(voice, hit, hit.odd if k % 2 else 1.0)
+        strike(voice, hit, voice.vary(hit.odd if k % 2 else 1.0, 0.05))
         * np.float32(voice.random.uniform(1 - hit.uneven, 1))
         for k in range(len(starts))
     ]

@@ -92,4 +92,4 @@ def turn(voice: Voice, motor: Motor, speed: float) -> Wave:
     cut = (1 - motor.chop) + motor.chop * unit(pulse)
     out = unit(out + motor.air * air * cut)
     level = np.exp(-3 * motor.passing * way**2) * (1 - 0.4 * motor.rev * (1 - throttle) / 2)
-    return np.tanh(motor.drive * out) * level
+    return np.asarray(np.tanh(motor.drive * out) * level)

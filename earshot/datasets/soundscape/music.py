@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from earshot.datasets.soundscape.hit import Hit, strike
 from earshot.datasets.soundscape.synth import (
     Voice,
     Wave,
@@ -17,7 +18,6 @@ from earshot.datasets.soundscape.synth import (
     filtered,
     harmonics,
     modes,
-    noise,
     peaks,
     place,
     room,
@@ -49,32 +49,28 @@ def tune(voice: Voice, base_hz: float, note: Note, ring_s: float) -> Wave:
     return place(length, starts, sounds)
 
 
+def melody(voice: Voice, hit: Hit) -> Wave:
+    """A tune on struck bodies."""
+    ring_s = min(1.6, max(hit.rings_s) + 0.1)
+
+    def note(ratio: float, size: int) -> Wave:
+        struck = strike(voice, hit, ratio)[:size]
+        return np.asarray(struck * swell(len(struck), 0.001, 0.08))
+
+    return room(voice.random, tune(voice, 1.0, note, ring_s), hit.hall_s, hit.wet)
+
+
 def guitar(voice: Voice) -> Wave:
     """Plucked steel strings on a wooden body."""
 
     def note(pitch_hz: float, size: int) -> Wave:
-        return string(voice.random, size, pitch_hz, voice.brightness) * swell(size, 0.001, 0.1)
+        return np.asarray(
+            string(voice.random, size, pitch_hz, voice.brightness) * swell(size, 0.001, 0.1)
+        )
 
     dry = tune(voice, between(110, 260, voice.pitch), note, 1.6)
     body = peaks([(105, 40, 1.0), (205, 60, 0.9), (400, 150, 0.5)], 0.45)
     return room(voice.random, filtered(dry, body), 0.5, 0.08)
-
-
-def piano(voice: Voice) -> Wave:
-    """Stiff strings: partials a little too high, a bright start, a long end."""
-
-    def note(pitch_hz: float, size: int) -> Wave:
-        partials = []
-        for k in range(1, 15):
-            stretched = k * pitch_hz * np.sqrt(1 + 0.0005 * k * k)
-            weight = k ** -between(1.9, 0.9, voice.brightness)
-            partials.append((stretched, weight, 4.0 / k**0.7))
-            partials.append((stretched * 1.0007, weight * 0.7, 3.0 / k**0.7))
-        knock = coloured(voice.random, size, band(100, 1500, 1)) * decay(size, 0.05, 0.001)
-        attack = curve(size, (0, 0), (min(0.5, 60 / size), 1), (1, 1))
-        return (modes(size, partials) + 0.25 * knock) * swell(size, 0.002, 0.15) * attack
-
-    return room(voice.random, tune(voice, between(150, 520, voice.pitch), note, 1.4), 0.8, 0.08)
 
 
 def flute(voice: Voice) -> Wave:
@@ -86,20 +82,12 @@ def flute(voice: Voice) -> Wave:
         breath = coloured(
             voice.random, size, peaks([(pitch_hz, 120, 1), (2 * pitch_hz, 300, 0.6)], 0.1)
         )
-        return (tone * (1 + 0.1 * sine(5.0, size)) + 0.1 * breath) * swell(size, 0.07, 0.08)
+        return np.asarray(
+            (tone * (1 + 0.1 * sine(5.0, size)) + 0.1 * breath) * swell(size, 0.07, 0.08)
+        )
 
     dry = tune(voice, between(420, 900, voice.pitch), note, between(0.75, 0.26, voice.rate))
     return room(voice.random, dry, 1.0, 0.12)
-
-
-def xylophone(voice: Voice) -> Wave:
-    """Wooden bars: partials 1, 3, 6 that die at once."""
-
-    def note(pitch_hz: float, size: int) -> Wave:
-        bars = [(pitch_hz, 1.0, 0.6), (pitch_hz * 3.0, 0.5, 0.25), (pitch_hz * 6.1, 0.25, 0.12)]
-        return modes(size, bars) + 0.2 * noise(voice.random, size) * decay(size, 0.006)
-
-    return room(voice.random, tune(voice, between(400, 900, voice.pitch), note, 0.5), 0.5, 0.08)
 
 
 def drums(voice: Voice) -> Wave:

@@ -61,7 +61,7 @@ def whistling(voice: Voice) -> Wave:
     length, random = voice.samples, voice.random
     base_hz = between(900, 1700, voice.pitch)
     steps, at = [], 0.0
-    pitch = np.empty(length, dtype=np.float32)
+    pitch: Wave = np.empty(length, dtype=np.float32)
     level = np.zeros(length, dtype=np.float32)
     while at < voice.seconds:
         seconds = random.choice([0.2, 0.3, 0.45]) * between(1.5, 0.8, voice.rate)
@@ -73,8 +73,9 @@ def whistling(voice: Voice) -> Wave:
         steps.append(ratio)
         at += seconds
     smooth = np.ones(samples(0.02), dtype=np.float32) / samples(0.02)
-    pitch = np.convolve(np.pad(pitch, samples(0.02), mode="edge"), smooth, "same")
-    pitch = pitch[samples(0.02) : samples(0.02) + length] * (1 + 0.008 * sine(5.5, length))
+    edge = samples(0.02)
+    slid = np.convolve(np.pad(pitch, edge, mode="edge"), smooth, "same")[edge : edge + length]
+    pitch = (slid * (1 + 0.008 * sine(5.5, length))).astype(np.float32)
     tone = harmonics(pitch, length, [1, 0.03, 0.01])
     breath = 0.03 * coloured(random, length, band(base_hz, 5000, 1))
     return room(random, (tone + breath) * level, 0.6, 0.1)

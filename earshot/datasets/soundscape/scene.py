@@ -35,6 +35,8 @@ SPLITS = ("train", "validation", "test")
 PLACES = {False: (0.0, 0.25), True: (0.75, 1.0)}
 SHORTEST_S, LONGEST_S = 5.0, 10.0
 PAUSE_S = (0.3, 0.9)
+# How long one event may be in a scene of one, and what it may take however many there are.
+MOST_ALONE_S, LEAST_S = 4.8, 2.4
 # Levels of the loudest 50 ms in dB of full scale. 12 dB lie between quiet and loud, whatever else.
 LOUD_DB, QUIET_DB, BELOW_DB, FLOOR_DB = -16.0, -30.0, -14.0, -68.0
 LOUD_PEAK = 0.7
@@ -104,12 +106,7 @@ def plan(split: str, seed: int, number: int) -> SceneSpec:
     key = (SPLITS.index(split), seed, number)
     random = np.random.default_rng(key)
     cast = choose(split, random)
-    backdrop = next((s for s in cast if s.backdrop), None)
-    if random.random() > BACKGROUND_SHARE or len(cast) == 1:
-        backdrop = None
-    if backdrop:
-        cast = [s for s in cast if s is not backdrop and not kin(s, backdrop)] or [cast[0]]
-        backdrop = None if backdrop in cast else backdrop
+    backdrop = choose_backdrop(split, cast, random)
     slots = arrange(cast, random)
     events, needed_s = place_slots(slots, random)
     # A background is heard where nothing covers it.
@@ -126,19 +123,39 @@ def plan(split: str, seed: int, number: int) -> SceneSpec:
 
 
 def choose(split: str, random: np.random.Generator) -> list[Source]:
-    """One to five different sources that may meet in this split."""
-    wanted = int(random.choice((1, 2, 3, 4, 5), p=(0.1, 0.3, 0.35, 0.17, 0.08)))
+    """One to four different sources that may meet in this split."""
+    wanted = int(random.choice((1, 2, 3, 4), p=(0.15, 0.35, 0.3, 0.2)))
     order = [list(SOURCES.values())[i] for i in random.permutation(len(SOURCES))]
     cast = order[:1]
     if split == "test" and wanted > 1 and random.random() < NOVEL_SHARE:
         cast += [s for s in order[1:] if held_out(s.name, cast[0].name)][:1]
     for source in order[1:]:
-        if len(cast) >= wanted:
-            break
-        meets = any(held_out(source.name, other.name) for other in cast)
-        if source not in cast and (split == "test" or not meets):
+        if len(cast) < wanted and may_join(split, source, cast):
             cast.append(source)
     return cast
+
+
+def choose_backdrop(
+    split: str, cast: Sequence[Source], random: np.random.Generator
+) -> Source | None:
+    """Something to lie behind the scene, unlike all that is heard in it, or nothing."""
+    if random.random() > BACKGROUND_SHARE:
+        return None
+    fitting = [
+        source
+        for source in SOURCES.values()
+        if source.backdrop
+        and may_join(split, source, cast)
+        and not any(kin(source, other) for other in cast)
+    ]
+    return fitting[int(random.integers(len(fitting)))] if fitting else None
+
+
+def may_join(split: str, source: Source, cast: Sequence[Source]) -> bool:
+    """Whether a source is new to a cast and may meet all of it in this split."""
+    if source in cast:
+        return False
+    return split == "test" or not any(held_out(source.name, other.name) for other in cast)
 
 
 def kin(first: Source, second: Source) -> bool:
@@ -147,38 +164,37 @@ def kin(first: Source, second: Source) -> bool:
 
 
 def arrange(cast: Sequence[Source], random: np.random.Generator) -> list[Slot]:
-    """Sources as slots: some within others, until the longest scene is full."""
+    """Sources as slots, some within others; what the longest scene has no room for is left out."""
     slots: list[Slot] = []
     waiting = list(cast)
     room_s = LONGEST_S - 1.2
+    longest_s = max(MOST_ALONE_S / len(cast), LEAST_S)
     while waiting:
         source = waiting.pop(0)
-        outer = event_of(source, random)
-        assert outer, "every sounding is shorter than half a scene"
+        outer = event_of(source, random, longest_s if slots else MOST_ALONE_S)
+        if not outer or outer.end_s + PAUSE_S[1] > room_s:
+            continue
         inside = next((s for s in waiting if not s.lasts and not kin(s, source)), None)
         inner = None
         if source.lasts and inside and random.random() < WITHIN_SHARE:
             inner = event_of(inside, random, longest_s=outer.end_s - 0.9)
-            if inner:
-                waiting.remove(inside)
-                inner = within(outer, inner, random)
-        if outer.end_s + PAUSE_S[1] > room_s:
-            break
+        if inner and inside:
+            waiting.remove(inside)
+            inner = within(outer, inner, random)
         room_s -= outer.end_s + PAUSE_S[1]
         slots.append(Slot(outer=outer, inner=inner))
-    assert slots, "every event is shorter than a scene"
     return slots
 
 
-def event_of(
-    source: Source, random: np.random.Generator, longest_s: float = LONGEST_S / 2
-) -> Event | None:
+def event_of(source: Source, random: np.random.Generator, longest_s: float) -> Event | None:
     """An event that starts at zero, or None if even one sounding is longer than `longest_s`."""
     traits = tuple((name, bool(random.integers(2))) for name in source.attributes)
     loud = bool(random.random() < 0.6)
     count = 0
     if source.lasts:
-        seconds = float(random.uniform(*LASTING_S))
+        if longest_s < LASTING_S[0]:
+            return None
+        seconds = float(random.uniform(LASTING_S[0], min(LASTING_S[1], longest_s)))
     else:
         fitting = [n for n in source.counts if span_s(source, n) <= longest_s]
         if not fitting:
@@ -264,7 +280,7 @@ def sound(event: Event) -> Wave:
     length = samples(event.end_s - event.start_s)
     if source.lasts:
         voice = Voice(random=random, seconds=length / RATE_HZ, **attributes)
-        return source.make(voice)[:length] * swell(length, 0.02, 0.08)
+        return np.asarray(source.make(voice)[:length] * swell(length, 0.02, 0.08))
     out = np.zeros(length, dtype=np.float32)
     for number in range(event.count):
         voice = Voice(random=random, seconds=source.longest_s, **attributes)

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from earshot.datasets.soundscape import alarms, animals, impacts, machines, music, people, weather
-from earshot.datasets.soundscape.bodies import BELL, HAMMER, SHATTER
+from earshot.datasets.soundscape.bodies import (
+    BELL,
+    GUNSHOT,
+    HAMMER,
+    KNOCK,
+    PIANO,
+    SHATTER,
+    SLAM,
+    XYLOPHONE,
+)
 from earshot.datasets.soundscape.call import Call, utter
 from earshot.datasets.soundscape.hit import Hit, one
 from earshot.datasets.soundscape.machinery import (
@@ -30,7 +39,7 @@ from earshot.datasets.soundscape.voices import BABY, CAT, CROW, DOG, DUCK, FROG,
 
 Make = Callable[[Voice], Wave]
 # How long a lasting event lasts.
-LASTING_S = (2.2, 4.5)
+LASTING_S = (2.0, 4.5)
 ATTRIBUTES = {"p": "pitch", "r": "rate", "b": "brightness"}
 
 
@@ -130,19 +139,19 @@ ALL = (
     lasting("train", by_rate(TRAIN), "rb", "drone", "hiss", backdrop=True),
     lasting("chainsaw", by_pitch(CHAINSAW), "pb", "drone"),
     lasting("clock", machines.clock, "pr", backdrop=True),
-    single("knock", impacts.knock, "p", "blow", most=5, longest_s=0.3),
+    single("knock", hitting(KNOCK), "p", "blow", most=5, longest_s=0.3),
     single("hammer", hitting(HAMMER), "p", "blow", most=5, longest_s=0.5),
     single("glass", hitting(SHATTER), "p", "glass", most=2, longest_s=1.3),
-    single("gunshot", impacts.gunshot, "b", "boom", most=4, longest_s=1.1),
+    single("gunshot", hitting(GUNSHOT), "b", "boom", most=4, longest_s=1.1),
     single("explosion", impacts.explosion, "b", "boom", most=1, longest_s=2.8),
     single("firework", impacts.firework, "p", "boom", most=1, longest_s=2.4),
     single("clink", impacts.clink, "p", "glass", "bell", most=4, longest_s=0.7),
-    single("slam", impacts.slam, "p", "blow", most=3, longest_s=0.8),
+    single("slam", hitting(SLAM), "p", "blow", most=3, longest_s=0.8),
     single("zipper", impacts.zipper, "r", most=3, longest_s=0.7),
     lasting("guitar", music.guitar, "prb", "music"),
-    lasting("piano", music.piano, "prb", "music", backdrop=True),
+    lasting("piano", partial(music.melody, hit=PIANO), "pr", "music", backdrop=True),
     lasting("flute", music.flute, "pr", "music", "whistle"),
-    lasting("xylophone", music.xylophone, "pr", "music", "bell"),
+    lasting("xylophone", partial(music.melody, hit=XYLOPHONE), "pr", "music", "bell"),
     lasting("drums", music.drums, "r", "music", "blow"),
     single("church_bell", hitting(BELL), "p", "bell", most=2, longest_s=2.0),
     single("bicycle_bell", alarms.bicycle_bell, "p", "bell", most=3, longest_s=1.3),

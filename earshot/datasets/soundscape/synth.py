@@ -18,6 +18,8 @@ RATE_HZ = 32_000
 # Nothing is synthesised above this: half the rate, less a margin for the front-ends' filters.
 TOP_HZ = 15_000.0
 TABLE = 2048
+# How many different rooms there are of one size.
+ROOMS = 8
 
 Wave = np.ndarray
 Gain = Callable[[np.ndarray], np.ndarray]
@@ -107,8 +109,19 @@ def noise(random: np.random.Generator, length: int) -> Wave:
 
 
 def coloured(random: np.random.Generator, length: int, gain: Gain) -> Wave:
-    """Noise with a given gain over frequency (Hz): (T,), of about unit power."""
-    return unit(filtered(noise(random, length), gain))
+    """Noise with a given gain over frequency (Hz), of unit power: (T,).
+
+    It is drawn as a spectrum of random phases, which spares a transform.
+    """
+    size = fast_length(length)
+    hz = frequencies(size)
+    turns = random.random(len(hz), dtype=np.float32) * np.float32(2 * np.pi)
+    magnitude = gain(hz)
+    spectrum = np.empty(len(hz), dtype=np.complex64)
+    spectrum.real = magnitude * np.cos(turns)
+    spectrum.imag = magnitude * np.sin(turns)
+    spectrum[0] = 0
+    return unit(np.fft.irfft(spectrum, size)[:length])
 
 
 def filtered(wave: Wave, gain: Gain) -> Wave:
@@ -121,12 +134,14 @@ def filtered(wave: Wave, gain: Gain) -> Wave:
 
 def band(low_hz: float, high_hz: float, order: float = 2) -> Gain:
     """A pass band with Butterworth's flanks."""
+    power = np.float32(2 * order)
 
     def gain(hz: np.ndarray) -> np.ndarray:
-        hz = np.maximum(hz, np.float32(1))
-        flanks = (np.float32(low_hz) / hz) ** np.float32(2 * order)
-        flanks += (hz / np.float32(high_hz)) ** np.float32(2 * order)
-        return np.asarray(1 / np.sqrt(1 + flanks))
+        octaves = np.log(np.maximum(hz, np.float32(1)))
+        flanks = np.exp(power * (np.float32(np.log(low_hz)) - octaves))
+        flanks += np.exp(power * (octaves - np.float32(np.log(high_hz))))
+        flanks += 1
+        return np.asarray(1 / np.sqrt(flanks))
 
     return gain
 
@@ -194,7 +209,7 @@ def harmonics(pitch_hz: float | Wave, length: int, weights: Sequence[float] | Wa
     spectrum[1 : len(kept) + 1] = -0.5j * TABLE * kept
     table = np.fft.irfft(spectrum, TABLE).astype(np.float32)
     place = cycles(pitch_hz, length)
-    return table[(place * TABLE).astype(np.int32) & (TABLE - 1)]
+    return np.asarray(table[(place * TABLE).astype(np.int32) & (TABLE - 1)])
 
 
 def rolloff(count: int, slope: float) -> Wave:
@@ -206,7 +221,7 @@ def curve(length: int, *points: tuple[float, float]) -> Wave:
     """Straight lines through (place from 0 to 1, value): (T,)."""
     places, values = zip(*points, strict=True)
     axis = np.linspace(0, 1, length, dtype=np.float32)
-    return np.interp(axis, places, values).astype(np.float32)
+    return np.asarray(np.interp(axis, places, values).astype(np.float32))
 
 
 def swell(length: int, attack_s: float, release_s: float) -> Wave:
@@ -235,7 +250,7 @@ def wander(random: np.random.Generator, length: int, per_second: float) -> Wave:
     left = np.minimum(places.astype(np.int32), turns - 2)
     share = places - left
     share = share * share * (3 - 2 * share)
-    return values[left] * (1 - share) + values[left + 1] * share
+    return np.asarray(values[left] * (1 - share) + values[left + 1] * share)
 
 
 def modes(length: int, partials: Sequence[tuple[float, float, float]]) -> Wave:
@@ -306,9 +321,16 @@ def beats(voice: Voice, per_second: float, jitter: float = 0.05) -> np.ndarray:
 
 def room(random: np.random.Generator, wave: Wave, seconds: float, wet: float) -> Wave:
     """A sound in a room that rings for some time (60 dB); as long as the sound: (T,)."""
-    length = samples(seconds)
-    tail = filtered(noise(random, length), tilt(-4, 2000, 100)) * decay(length, seconds)
+    tail = echo(round(seconds, 2), int(random.integers(ROOMS)))
     return wave + np.float32(wet * peak(wave)) * unit_peak(convolve(wave, tail))
+
+
+@lru_cache(maxsize=256)
+def echo(seconds: float, number: int) -> Wave:
+    """One of several rooms' answers to an impulse, read-only: (T,)."""
+    length = samples(seconds)
+    tail = coloured(np.random.default_rng((number, length)), length, tilt(-4, 2000, 100))
+    return tail * decay(length, seconds)
 
 
 def unit(wave: Wave) -> Wave:

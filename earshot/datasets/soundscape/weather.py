@@ -53,7 +53,7 @@ def wind(voice: Voice) -> Wave:
         near = np.exp(-8 * (np.log(speed) * 0.5 - np.float32(np.log(ratio))) ** 2)
         tone = coloured(random, length, peaks([(howl_hz * ratio, 35, 1.0)]))
         out = out + 0.8 * np.float32(level) * speed * near * tone
-    return unit(out) * swell(length, 0.3, 0.3)
+    return np.asarray(unit(out) * swell(length, 0.3, 0.3))
 
 
 def thunder(voice: Voice) -> Wave:
