@@ -49,7 +49,8 @@ def variation(source: Source, number: int) -> np.ndarray:
     assert event is not None
     wave = sound(event)
     wave = wave * np.float32(gain(wave, event))
-    return np.clip(wave + HISS * random.standard_normal(len(wave), dtype=np.float32), -1, 1)
+    hiss = np.float32(HISS) * random.standard_normal(len(wave), dtype=np.float32)
+    return np.asarray(np.clip(wave + hiss, -1, 1))
 
 
 def share(model: TagModel, source: Source, tags: list[int], count: int) -> tuple[float, np.ndarray]:

@@ -82,7 +82,7 @@ def telephone(voice: Voice) -> Wave:
 
 def beep(voice: Voice) -> Wave:
     """One beep of a piezo."""
-    length = samples(0.18)
+    length = samples(voice.vary(0.17))
     pitch_hz = between(900, 3400, voice.pitch)
     tone = harmonics(pitch_hz, length, [1, 0.1, 0.3, 0.05, 0.15])
     return np.asarray(tone * swell(length, 0.004, 0.006))

@@ -78,8 +78,8 @@ CHAINSAW = Motor(
     drive=1.45,
 )
 BEE = Motor(
-    low_hz=210.0,
-    high_hz=129.0,
+    low_hz=129.0,
+    high_hz=210.0,
     cylinders=1,
     snap=2.91,
     rough=0.134,

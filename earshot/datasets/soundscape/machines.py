@@ -8,6 +8,7 @@ from earshot.datasets.soundscape.synth import (
     Gain,
     Voice,
     Wave,
+    band,
     beats,
     between,
     both,
@@ -46,9 +47,10 @@ def motorcycle(voice: Voice) -> Wave:
     rate = np.float32(between(38, 85, voice.rate)) * (1 + 0.9 * throttle**2)
     pipe = both(
         peaks([(150, 120, 1.0), (420, 250, 0.8), (1100, 600, 0.5)], 0.08),
-        tilt(-4, between(900, 4000, voice.brightness), 30),
+        band(40, between(600, 6000, voice.brightness), 1),
     )
-    return np.tanh(1.2 * firing(voice, rate, 2, pipe)) * (0.5 + 0.5 * throttle)
+    roar = np.tanh(1.2 * firing(voice, rate, 2, pipe))
+    return np.asarray(filtered(roar, tilt(0, 500, 35)) * (0.5 + 0.5 * throttle))
 
 
 def clock(voice: Voice) -> Wave:

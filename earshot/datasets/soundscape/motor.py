@@ -92,4 +92,6 @@ def turn(voice: Voice, motor: Motor, speed: float) -> Wave:
     cut = (1 - motor.chop) + motor.chop * unit(pulse)
     out = unit(out + motor.air * air * cut)
     level = np.exp(-3 * motor.passing * way**2) * (1 - 0.4 * motor.rev * (1 - throttle) / 2)
-    return np.asarray(np.tanh(motor.drive * out) * level)
+    # Overload is lopsided where the pulses are; a loudspeaker passes no constant.
+    driven = np.tanh(motor.drive * out)
+    return np.asarray(filtered(driven, tilt(0, 500, 30)) * level)

@@ -47,7 +47,7 @@ def heartbeat(voice: Voice) -> Wave:
     sounds = []
     for _ in starts:
         size = samples(0.45)
-        lub = modes(size, [(voice.vary(48, 0.04), 1.0, 0.16), (voice.vary(85), 0.5, 0.1)])
+        lub = modes(size, [(voice.vary(52, 0.04), 1.0, 0.18), (voice.vary(85), 0.5, 0.1)])
         dub = modes(size, [(voice.vary(62, 0.04), 0.8, 0.12), (voice.vary(105), 0.4, 0.08)])
         gap = samples(between(0.3, 0.2, voice.rate))
         lub[gap:] += dub[: size - gap]
@@ -64,7 +64,7 @@ def whistling(voice: Voice) -> Wave:
     pitch: Wave = np.empty(length, dtype=np.float32)
     level = np.zeros(length, dtype=np.float32)
     while at < voice.seconds:
-        seconds = random.choice([0.2, 0.3, 0.45]) * between(1.5, 0.8, voice.rate)
+        seconds = random.choice([0.2, 0.3, 0.45]) * between(2.2, 0.6, voice.rate)
         start, end = samples(at) - 1, min(length, samples(at + seconds))
         ratio = 2 ** (random.choice([0, 2, 4, 5, 7, 9, 12]) / 12)
         if end > start:

@@ -106,7 +106,7 @@ def asked(
             kind=kind,
             claim=claim,
             relevant=relevant,
-            new_pair=len(names) == 2 and claim.relation != "without" and held_out(*names),
+            new_pair=set(names) <= set(SOURCES) and len(names) == 2 and held_out(*names),
             new_words=worded.new_words,
         )
 

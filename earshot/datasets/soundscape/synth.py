@@ -330,7 +330,7 @@ def echo(seconds: float, number: int) -> Wave:
     """One of several rooms' answers to an impulse, read-only: (T,)."""
     length = samples(seconds)
     tail = coloured(np.random.default_rng((number, length)), length, tilt(-4, 2000, 100))
-    return tail * decay(length, seconds)
+    return np.asarray(tail * decay(length, seconds))
 
 
 def unit(wave: Wave) -> Wave:
