@@ -33,6 +33,7 @@ FLOORS = {
     "train": 6,
     "console": 6,
     "demo": 7,
+    "commands": 8,
     "recipes": 7,
     "server": 7,
     "commands": 8,

@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import typer
+from typer.testing import CliRunner
 
+from earshot.commands.soundscape import soundscape
 from earshot.datasets.soundscape import (
     RATE_HZ,
     SPLITS,
@@ -392,3 +396,13 @@ def test_wrong_requests_are_one_clear_line(tmp_path: Path) -> None:
         describe_scenes("train", 0)
     with pytest.raises(EarshotError, match="no audio format"):
         write_soundscapes(tmp_path, scenes=1, audio_format="ogg")  # type: ignore[arg-type]
+
+
+def test_command_writes_a_folder(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(soundscape)
+    options = ["--to", str(tmp_path / "made"), "--scenes", "2", "--format", "wav", "--json"]
+    done = CliRunner().invoke(app, options)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["scenes"] == 2
+    assert len(list((tmp_path / "made").glob("*.wav"))) == 2

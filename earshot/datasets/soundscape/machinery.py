@@ -103,8 +103,8 @@ BEE = Motor(
     drive=2.03,
 )
 TRAIN = Motor(
-    low_hz=2.99,
-    high_hz=3.61,
+    low_hz=2.85,
+    high_hz=3.8,
     cylinders=5,
     snap=23.1,
     rough=2.93,
@@ -128,8 +128,8 @@ TRAIN = Motor(
     drive=1.61,
 )
 HELICOPTER = Motor(
-    low_hz=13.8,
-    high_hz=18.2,
+    low_hz=11.5,
+    high_hz=19.0,
     cylinders=2,
     snap=5.64,
     rough=2.92,

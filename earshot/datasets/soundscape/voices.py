@@ -3,8 +3,8 @@
 from earshot.datasets.soundscape.call import Call
 
 DOG = Call(
-    low_hz=536.0,
-    high_hz=589.0,
+    low_hz=430.0,
+    high_hz=720.0,
     seconds=0.199,
     contour=(0.873, 0.647, 0.93, 0.927, 0.563),
     level=(1.63, 1.39, 0.445, 0.2),
@@ -45,8 +45,8 @@ CAT = Call(
     wet=0.0927,
 )
 SHEEP = Call(
-    low_hz=399.0,
-    high_hz=420.0,
+    low_hz=320.0,
+    high_hz=490.0,
     seconds=0.852,
     contour=(0.802, 1.26, 1.05, 1.0, 0.3),
     level=(0.945, 1.06, 0.3, 0.415),
@@ -87,8 +87,8 @@ CROW = Call(
     wet=0.0603,
 )
 DUCK = Call(
-    low_hz=265.0,
-    high_hz=300.0,
+    low_hz=215.0,
+    high_hz=340.0,
     seconds=0.2,
     contour=(0.935, 1.16, 1.05, 0.95, 0.318),
     level=(1.05, 1.05, 0.351, 0.304),
@@ -129,8 +129,8 @@ OWL = Call(
     wet=0.0936,
 )
 BABY = Call(
-    low_hz=404.0,
-    high_hz=462.0,
+    low_hz=375.0,
+    high_hz=540.0,
     seconds=0.899,
     contour=(0.463, 0.791, 1.02, 0.911, 0.75),
     level=(0.8, 0.974, 2.52, 0.858),
@@ -171,8 +171,8 @@ SCREAM = Call(
     wet=0.0921,
 )
 FROG = Call(
-    low_hz=91.0,
-    high_hz=79.1,
+    low_hz=68.0,
+    high_hz=105.0,
     seconds=0.231,
     contour=(0.655, 0.866, 1.21, 2.9, 3.43),
     level=(1.23, 0.676, 1.24, 0.516),
