@@ -26,6 +26,7 @@ from earshot.datasets.soundscape.synth import (
     tilt,
     unit,
     wander,
+    without_rumble,
 )
 
 
@@ -94,4 +95,4 @@ def turn(voice: Voice, motor: Motor, speed: float) -> Wave:
     level = np.exp(-3 * motor.passing * way**2) * (1 - 0.4 * motor.rev * (1 - throttle) / 2)
     # Overload is lopsided where the pulses are; a loudspeaker passes no constant.
     driven = np.tanh(motor.drive * out)
-    return np.asarray(filtered(driven, tilt(0, 500, 30)) * level)
+    return np.asarray(without_rumble(driven) * level)

@@ -246,11 +246,27 @@ def wander(random: np.random.Generator, length: int, per_second: float) -> Wave:
     """A slow random curve, mean 0 and deviation about 1, with so many turns a second: (T,)."""
     turns = max(2, int(length / RATE_HZ * per_second) + 2)
     values = random.standard_normal(turns, dtype=np.float32)
-    places = np.linspace(0, turns - 1, length, dtype=np.float32)
+    # Sixteen points a turn are smooth enough to join by straight lines, which is quick.
+    places = np.linspace(0, turns - 1, 16 * turns, dtype=np.float32)
     left = np.minimum(places.astype(np.int32), turns - 2)
     share = places - left
     share = share * share * (3 - 2 * share)
-    return np.asarray(values[left] * (1 - share) + values[left + 1] * share)
+    smooth = values[left] * (1 - share) + values[left + 1] * share
+    return stretched(smooth, length)
+
+
+def stretched(values: np.ndarray, length: int) -> Wave:
+    """Values at even places joined by straight lines: (T,)."""
+    axis = np.arange(length) * np.float32((len(values) - 1) / max(1, length - 1))
+    joined: Wave = np.interp(axis, np.arange(len(values)), values)
+    return joined.astype(np.float32)
+
+
+def without_rumble(wave: Wave) -> Wave:
+    """A wave less what is too slow to be heard, about below 25 Hz: (T,)."""
+    block = samples(0.02)
+    means = np.pad(wave, (0, -len(wave) % block), mode="edge").reshape(-1, block).mean(1)
+    return np.asarray(wave - stretched(means, len(wave)))
 
 
 def modes(length: int, partials: Sequence[tuple[float, float, float]]) -> Wave:

@@ -35,8 +35,9 @@ def rain(voice: Voice) -> Wave:
     top_hz = between(4000, 13_000, voice.brightness)
     far = coloured(voice.random, voice.samples, both(band(500, top_hz, 1), tilt(-2, 2000)))
     drops = impulses(voice.random, voice.samples, between(40, 900, voice.rate))
-    drop = noise(voice.random, samples(0.006)) * decay(samples(0.006), 0.005)
-    near = filtered(convolve(drops, drop), band(900, top_hz, 1))
+    drop = np.zeros(1024, dtype=np.float32)
+    drop[: samples(0.006)] = noise(voice.random, samples(0.006)) * decay(samples(0.006), 0.005)
+    near = convolve(drops, filtered(drop, band(900, top_hz, 1)))
     return unit(far * between(0.3, 1.0, voice.rate) + 0.6 * unit(near))
 
 
@@ -141,7 +142,8 @@ def fire(voice: Voice) -> Wave:
     for start in random.integers(0, max(1, length - 900), int(voice.seconds * 2.5)):
         burst = np.sort(random.integers(0, 900, 7))
         crackle[start + burst] += random.exponential(2.5, 7)
-    snap = noise(random, samples(0.008)) * decay(samples(0.008), 0.006)
-    snaps = filtered(convolve(crackle, snap), band(600, top_hz, 1))
+    snap = np.zeros(1024, dtype=np.float32)
+    snap[: samples(0.008)] = noise(random, samples(0.008)) * decay(samples(0.008), 0.006)
+    snaps = convolve(crackle, filtered(snap, band(600, top_hz, 1)))
     hiss = coloured(random, length, band(800, top_hz, 1))
     return unit(0.5 * flutter + 0.18 * hiss + 0.9 * unit(snaps))
