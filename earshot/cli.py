@@ -18,6 +18,7 @@ from earshot import __version__
 from earshot.commands import Json, judge, print_json
 from earshot.commands.data import EXTRAS as DATA_EXTRAS
 from earshot.commands.data import app as data
+from earshot.commands.soundscape import soundscape
 from earshot.types import EarshotError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+data.command()(soundscape)
 app.add_typer(data, name="data")
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 # What a shell expects of a program that Ctrl-C ended.

@@ -36,7 +36,6 @@ FLOORS = {
     "commands": 8,
     "recipes": 7,
     "server": 7,
-    "commands": 8,
     "cli": 9,
 }
 MAX_FUNCTION_LINES = 60
