@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from earshot.console import print_hits, print_summary, progress_bar
-from earshot.datasets.soundscape import write_soundscapes
+from earshot.datasets.soundscape import describe_scenes, write_soundscapes
 from earshot.library import index, open_or_create
 from earshot.search import Searcher
 
 HERE = Path("earshot-demo")
-SCENES = 40
+SPLIT, SCENES = "validation", 120
 QUERIES = (
     "an ambulance siren",
-    "a dog barking",
+    "a baby is crying",
     "church bells",
     "a phone is ringing",
-    "rain",
+    "an owl at night",
 )
 
 
@@ -30,13 +30,23 @@ def run(recordings: Path | None) -> None:
     store, model = open_or_create(uri, None)
     sounds = recordings or HERE / "sounds"
     if recordings is None:
-        write_soundscapes(sounds, split="validation", scenes=SCENES)
+        write_soundscapes(sounds, split=SPLIT, scenes=SCENES)
     with progress_bar("indexing") as report:
         summary = index([sounds], store, model, report=report)
     print_summary(summary, uri, model.name)
     searcher = Searcher(model, store)
+    made_of = contents() if recordings is None else {}
     for query in QUERIES:
         print(f'\nearshot search {uri} "{query}" -k 3')
-        print_hits([query], [searcher.search(query, 3)])
-    if recordings is None:
-        print(f"\nwhat is in them: {sounds / 'captions.csv'}")
+        hits = searcher.search(query, 3)
+        print_hits([query], [hits])
+        if made_of:
+            print("     made of " + " | ".join(made_of[Path(hit.path).stem] for hit in hits))
+
+
+def contents() -> dict[str, str]:
+    """What each scene was made of, by its name."""
+    return {
+        scene.id: " + ".join(event.source.replace("_", " ") for event in scene.events)
+        for scene in describe_scenes(SPLIT, SCENES, 0)
+    }

@@ -1,6 +1,5 @@
 """The command line as a user meets it: real processes, real output."""
 
-import csv
 import json
 import os
 import signal
@@ -219,16 +218,10 @@ def test_demo_without_weights_says_what_to_do(tmp_path: Path, random_model: Mode
 
 
 def test_demo_finds_what_it_made(tmp_path: Path, real_model: Model) -> None:
-    """With real weights: what comes first for a query was made with that sound."""
+    """With real weights: what was made with the sound asked for is among the first three."""
     pytest.importorskip("lancedb")
     done = earshot("demo", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    first = [line.split()[-1] for line in done.stdout.splitlines() if line[:3] == "  1"]
-    with (tmp_path / "earshot-demo" / "sounds" / "captions.csv").open(newline="") as file:
-        captions = {
-            row["file_name"]: " ".join(row.values()).lower() for row in csv.DictReader(file)
-        }
-    heard = [captions[Path(path).name] for path in first]
-    words = [("siren",), ("dog",), ("bell",), ("phone",), ("rain", "shower", "drizzle")]
-    found = [any(w in text for w in any_of) for text, any_of in zip(heard, words, strict=True)]
-    assert sum(found) >= 4, list(zip(first, heard, strict=True))
+    found = [line for line in done.stdout.splitlines() if "made of" in line]
+    asked = ["siren", "baby", "church bell", "telephone", "owl"]
+    assert [word in scenes for word, scenes in zip(asked, found, strict=True)] == [True] * 5

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from earshot.store import STORES, LanceStore, MemoryStore, check_path, create_store, open_store
+from earshot.store import STORES, LanceStore, MemoryStore, create_store, open_store
+from earshot.store.checks import check_path
 from earshot.store.exact import exact_scores
 from earshot.types import (
     Condition,
