@@ -79,8 +79,9 @@ class LanceStore:
         Raises:
             EarshotError: an object store cannot be asked.
         """
-        if "://" not in uri:  # A table has a first version, or its making was interrupted.
-            return any((Path(uri) / f"{TABLE}.lance" / "_versions").glob("*.manifest"))
+        if "://" not in uri:  # A table with neither is one whose making was interrupted.
+            table = Path(uri) / f"{TABLE}.lance"
+            return any(table.glob("_versions/*.manifest")) or any(table.glob("data/*"))
         with _explained(uri, "open"):
             return TABLE in _connect(uri).list_tables().tables
 
