@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -12,4 +14,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 
 def print_json(value: Any) -> None:
     """Print a value for another program; in ASCII, as names may hold what is no text."""
-    print(json.dumps(value, indent=2))
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+@contextmanager
+def counting(task: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Show how many of a number are done; on a terminal only."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done: None
+        return
+    with Progress(console=console, transient=True) as bar:
+        shown = bar.add_task(task, total=total)
+        yield lambda done: bar.update(shown, completed=done)

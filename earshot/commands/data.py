@@ -5,14 +5,12 @@ Like all commands, these import what is heavy only when they run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from earshot.commands import Json, print_json
+from earshot.commands import Json, counting, print_json
 from earshot.types import EarshotError
 
 if TYPE_CHECKING:
@@ -30,21 +28,6 @@ Data = Annotated[Path, typer.Option(help="The folder of the dataset.")]
 Split = Annotated[str, typer.Option(help="A split; each dataset has one that is usual.")]
 TextColumn = Annotated[str, typer.Option(help="A folder's column to use as caption.")]
 AllowMissing = Annotated[bool, typer.Option(help="Go on without the clips that are not here.")]
-
-
-@contextmanager
-def counting(task: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show how many of a number are done; on a terminal only."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda done: None
-        return
-    with Progress(console=console, transient=True) as bar:
-        shown = bar.add_task(task, total=total)
-        yield lambda done: bar.update(shown, completed=done)
 
 
 @app.command()

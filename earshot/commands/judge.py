@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from earshot.commands import Json, counting, print_json
 from earshot.types import EarshotError
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from earshot.evaluate.systems import Verdict
     from earshot.metrics import Interval
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Parallel workers; one per core.")]
 Pool = Annotated[str, typer.Option(help="A clip is its `mean` segment, or its best one: `max`.")]
@@ -68,7 +66,7 @@ def evaluate(
     dataset = load("", data, split, text_column=text_column, relevant_by=relevant_by)
     if not all(map(is_file, model)):
         dataset = with_audio(dataset, allow_missing=allow_missing)
-    with counter("listening", len(dataset.clips)) as done:
+    with counting("listening", len(dataset.clips)) as done:
         judging = Judging(
             pool=checked_pool(pool), by=checked_by(interval), workers=workers, device=device,
             done=done,
@@ -98,7 +96,7 @@ def predict(
 
     chosen = one_of("--format", form, room.FORMATS)
     loaded = models.load(model, device)
-    with counter("listening") as done:
+    with counting("listening") as done:
         found = room.predict(
             loaded, audio, queries, pool=checked_pool(pool), workers=workers, done=done
         )
@@ -109,7 +107,7 @@ def predict(
     written = {"out": str(out), "meta": str(meta), "format": chosen}
     written |= {"queries": len(found.captions), "clips": len(found.scores.items)}
     if as_json:
-        print(json.dumps(written, indent=2, ensure_ascii=False))
+        print_json(written)
     else:
         print(f"{written['queries']} queries, {written['clips']} clips in {out} and {meta}")
 
@@ -136,7 +134,7 @@ def score(
 def show(verdicts: Sequence[Verdict], found: Mapping[str, Any], *, as_json: bool) -> None:
     """Print verdicts for a program or a person."""
     if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(found)
         return
     every = found.get("systems", [found])
     for verdict, values in zip(verdicts, every, strict=True):
@@ -201,21 +199,6 @@ def write_per_query(path: Path, verdicts: Sequence[Verdict]) -> None:
         table.writeheader()
         table.writerows(rows)
         text.detach()
-
-
-@contextmanager
-def counter(task: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Show how many are done; on a terminal only."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda count: None
-        return
-    with Progress(console=console, transient=True) as bar:
-        shown = bar.add_task(task, total=total)
-        yield lambda count: bar.update(shown, completed=count)
 
 
 def one_of(option: str, value: str, known: Sequence[Any]) -> Any:

@@ -19,7 +19,7 @@ class AudioFormat(StrEnum):
 
 
 def soundscape(
-    to: Annotated[Path, typer.Option(help="The folder to write; what is there stays.")],
+    to: Annotated[Path, typer.Option(help="The folder to write; one for each split.")],
     scenes: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 1000,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
     seed: Annotated[int, typer.Option(min=0, help="Other seeds, other scenes.")] = 0,
