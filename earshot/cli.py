@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from earshot import __version__
-from earshot.commands import Json, judge, print_json
+from earshot.commands import Device, Json, Workers, judge, print_json
 from earshot.commands.data import EXTRAS as DATA_EXTRAS
 from earshot.commands.data import app as data
 from earshot.commands.soundscape import soundscape
@@ -34,10 +34,8 @@ app = typer.Typer(
 )
 data.command()(soundscape)
 app.add_typer(data, name="data")
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 # What a shell expects of a program that Ctrl-C ended.
 INTERRUPTED = 130
-Workers = Annotated[int | None, typer.Option(min=1, help="Parallel workers; one per core.")]
 
 
 def main() -> None:
@@ -215,7 +213,7 @@ def demo(
         Path | None, typer.Argument(help="A folder of your own recordings to try it on.")
     ] = None,
 ) -> None:
-    """Make a few sounds, index them, search them."""
+    """Make soundscapes, index them, search them; or a folder of yours."""
     from earshot.demo import run
 
     run(folder)

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Parallel workers; one per core.")]
 
 
 def print_json(value: Any) -> None:

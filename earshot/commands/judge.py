@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from earshot.commands import Json, counting, print_json
+from earshot.commands import Device, Json, Workers, counting, print_json
 from earshot.types import EarshotError
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from earshot.evaluate.systems import Verdict
     from earshot.metrics import Interval
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Parallel workers; one per core.")]
 Pool = Annotated[str, typer.Option(help="A clip is its `mean` segment, or its best one: `max`.")]
 Relevance = Annotated[
     Path | None,

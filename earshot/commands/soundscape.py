@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from earshot.commands import Json, print_json
+from earshot.commands import Json, counting, print_json
 
 
 class AudioFormat(StrEnum):
@@ -31,7 +31,15 @@ def soundscape(
     """Write scenes with captions.csv and relevance.csv. Resumable."""
     from earshot.datasets.soundscape import write_soundscapes
 
-    write_soundscapes(to, split=split, scenes=scenes, seed=seed, audio_format=audio_format.value)
+    with counting("writing", scenes) as done:
+        write_soundscapes(
+            to,
+            split=split,
+            scenes=scenes,
+            seed=seed,
+            audio_format=audio_format.value,
+            report=lambda count, total: done(count),
+        )
     if as_json:
         print_json({"folder": str(to), "split": split, "scenes": scenes, "seed": seed})
     else:
