@@ -42,12 +42,12 @@ def embed_files(
     *,
     workers: int | None = None,
     batch_segments: int = BATCH_SEGMENTS,
-    segment_s: float | None = None,
+    cut: tuple[float, float] | None = None,
     heard: Report = lambda seconds: None,
 ) -> Iterator[EmbeddedFile]:
     """Embed files in parallel; they come back as they are done, the broken ones with a reason.
 
-    Segments are the model's own, or follow each other every `segment_s`.
+    Segments are the model's own, or `cut` says how long they are and how far apart, in seconds.
 
     `heard` is told the seconds of audio as they are embedded, from any thread. A file's vectors
     are the same to rounding whatever the order, the number of workers and the batch size.
@@ -62,8 +62,8 @@ def embed_files(
         try:
             for group in groups(paths):
                 batch = Batch(model, batch_segments, heard, stop)
-                if segment_s is not None:
-                    batch.segment_s = batch.hop_s = segment_s
+                if cut is not None:
+                    batch.segment_s, batch.hop_s = cut
                 running.add(pool.submit(embed_group, group, batch))
                 if len(running) > workers:
                     done, running = wait(running, return_when=FIRST_COMPLETED)

@@ -187,7 +187,8 @@ def index(
         return file
 
     store.drop(plan.removed)
-    embedded = embed_files((*plan.new, *plan.changed), model, workers=workers, heard=heard)
+    cut = (store.manifest.segment_s, store.manifest.hop_s)
+    embedded = embed_files((*plan.new, *plan.changed), model, workers=workers, cut=cut, heard=heard)
     for batch in by_size_or_time(map(finished, embedded)):
         store.put(batch)
     if progress.files_total or plan.removed:

@@ -10,7 +10,7 @@ from typing import Any, cast, get_args, get_type_hints
 
 from earshot.model import load, require_same_model
 from earshot.store import is_storable, open_store
-from earshot.types import Condition, EarshotError, Hit, Model, Store
+from earshot.types import Condition, EarshotError, Hit, Model, SegmentHit, Store
 
 # A long clip can fill a list of segments, hence more are asked for than hits are wanted.
 SEGMENTS_PER_HIT = 4
@@ -63,15 +63,15 @@ class Searcher:
             require_text(query)
         vectors = self.model.embed_text(queries)
         limit = k * SEGMENTS_PER_HIT
-        found = self.store.search(vectors, limit, where)
-        for i, segments in enumerate(found):
+        answers = []
+        for i, segments in enumerate(self.store.search(vectors, limit, where)):
             wanted, hits = limit, best_of_clips(segments)
             while len(hits) < k and len(segments) == wanted:
                 wanted *= SEGMENTS_PER_HIT
                 segments = self.store.search(vectors[i : i + 1], wanted, where)[0]
                 hits = best_of_clips(segments)
-            found[i] = hits[:k]
-        return found
+            answers.append(hits[:k])
+        return answers
 
 
 def require_text(query: str) -> None:
@@ -86,12 +86,15 @@ def require_text(query: str) -> None:
         )
 
 
-def best_of_clips(segments: Sequence[Hit]) -> list[Hit]:
+def best_of_clips(segments: Sequence[SegmentHit]) -> list[Hit]:
     """Keep each clip's first, which is its best, of segments in order."""
-    best: dict[str, Hit] = {}
+    best: dict[str, SegmentHit] = {}
     for hit in segments:
         best.setdefault(hit.path, hit)
-    return list(best.values())
+    return [
+        Hit(path=hit.path, score=hit.score, start_s=hit.start_s, end_s=hit.end_s)
+        for hit in best.values()
+    ]
 
 
 def read_queries(path: Path) -> list[str]:

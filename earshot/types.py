@@ -39,13 +39,99 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
-    """An answer to a query: a segment of a clip. Higher scores are better."""
+class SegmentHit:
+    """A segment that a store finds by its sound; `score` is its cosine with the query."""
 
     path: str
     score: float
     start_s: float
     end_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordMatch:
+    """A word of a query and the word of a file that answers it, in one of its `WORD_FIELDS`."""
+
+    asked: str
+    found: str
+    field: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordHit:
+    """A file that a store finds by words; `score` is BM25, above 0 and without upper limit.
+
+    `share` is how much of the query its words answer, each word counting by its rarity, 0 to 1.
+    """
+
+    path: str
+    score: float
+    share: float
+    matches: tuple[WordMatch, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """Neighbouring segments of a clip that match together; `score` is their best cosine."""
+
+    start_s: float
+    end_s: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """An answer to a query: a clip with its best moment, and why it is an answer.
+
+    `score` is what hits are ordered by, higher is better. `probability` that the clip matches is
+    None where the model is not calibrated. `sound` is the best segment's cosine with the query,
+    None where words alone were asked; `words` are those that matched; `moments` are in order of
+    their score, the first one is `start_s` to `end_s`; `copies` sound the same.
+    """
+
+    path: str
+    score: float
+    start_s: float
+    end_s: float
+    probability: float | None = None
+    sound: float | None = None
+    words: tuple[WordMatch, ...] = ()
+    moments: tuple[Moment, ...] = ()
+    copies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A sound to search by: a file, or the part of it from `start_s` to `end_s` (None: its end)."""
+
+    path: str
+    start_s: float = 0.0
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked of a library: words, sounds, or both; what must not be heard; filters."""
+
+    text: str = ""
+    without: tuple[str, ...] = ()
+    like: tuple[Example, ...] = ()
+    unlike: tuple[Example, ...] = ()
+    where: tuple[Condition, ...] = ()
+    by: Literal["both", "sound", "words"] = "both"
+    """Whether what files sound like counts, or the words of their names and tags, or both."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Hits, best first.
+
+    `found` is False where nothing in the library is likely to match: the hits are then the
+    nearest that there are, and no answer.
+    """
+
+    hits: tuple[Hit, ...]
+    found: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +205,23 @@ class FileState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Notes:
+    """What a file, or a table beside it, says of it in words; all may be empty.
+
+    `category` is that of the Universal Category System, `CATEGORY-SUBCATEGORY`; `date` is when it
+    was recorded, else when the file was last changed, YYYY-MM-DD.
+    """
+
+    title: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    category: str = ""
+    creator: str = ""
+    licence: str = ""
+    date: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileRecord:
     """A file as the store knows it: searchable, or broken with the reason why."""
 
@@ -127,6 +230,7 @@ class FileRecord:
     sample_rate_hz: int = 0
     channels: int = 0
     broken: str = ""
+    notes: Notes = Notes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,11 +253,16 @@ class Condition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a store was made with; vectors of another fingerprint must never enter it."""
+    """What a store was made with; vectors of another fingerprint must never enter it.
+
+    Every file is cut into segments of `segment_s` that start every `hop_s`.
+    """
 
     model: str
     fingerprint: str
     dimension: int
+    segment_s: float
+    hop_s: float
 
 
 class Store(Protocol):
@@ -179,7 +288,7 @@ class Store(Protocol):
 
     def search(
         self, vectors: np.ndarray, limit: int, where: Sequence[Condition] = ()
-    ) -> list[list[Hit]]:
+    ) -> list[list[SegmentHit]]:
         """The best `limit` segments for each query vector (Q, D), best first.
 
         Scores are cosines, so a query may have any length but zero. Equal scores are ordered by
@@ -188,6 +297,9 @@ class Store(Protocol):
         Raises:
             EarshotError: a query without direction, a limit below 1, or a senseless condition.
         """
+
+    def segments(self, paths: Collection[str]) -> dict[str, EmbeddedFile]:
+        """Searchable files by path, segments in order of their start; unknown ones are left out."""
 
     def optimize(self) -> None:
         """Compact, and build or extend the vector index where the size calls for one."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from conftest import make_recordings
 from earshot.library import Progress, Summary, embed_to_file, index, open_or_create
 from earshot.model import model_manifest
 from earshot.store import create_store, open_store
-from earshot.types import EarshotError, Manifest, Model, Store
+from earshot.types import EarshotError, Model, Store
 
 
 @pytest.fixture
@@ -185,7 +186,7 @@ def test_a_making_that_was_killed_is_made_again(tmp_path: Path, random_model: Mo
 
 def test_another_model_is_refused(tmp_path: Path, random_model: Model) -> None:
     make_recordings(tmp_path, 1)
-    other = Manifest(model="tags", fingerprint="f" * 64, dimension=random_model.dimension)
+    other = replace(model_manifest(random_model), model="tags", fingerprint="f" * 64)
     with pytest.raises(EarshotError, match=r"made with model tags .* make a new index"):
         index([tmp_path], create_store(":memory:", other), random_model)
 

@@ -1,5 +1,6 @@
 """From a query to ranked clips."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +17,24 @@ from earshot.types import (
     EmbeddedFile,
     FileRecord,
     FileState,
-    Hit,
-    Manifest,
     Model,
     Segment,
+    SegmentHit,
 )
 
 
-def hit(path: str, score: float, start_s: float = 0.0) -> Hit:
-    return Hit(path=path, score=score, start_s=start_s, end_s=start_s + 10)
+def hit(path: str, score: float, start_s: float = 0.0) -> SegmentHit:
+    return SegmentHit(path=path, score=score, start_s=start_s, end_s=start_s + 10)
 
 
 def test_a_clip_ranks_by_its_best_segment() -> None:
     segments = [hit("b", 0.9, 10), hit("a", 0.8), hit("b", 0.7), hit("c", 0.1)]
-    assert best_of_clips(segments) == [hit("b", 0.9, 10), hit("a", 0.8), hit("c", 0.1)]
+    best = best_of_clips(segments)
+    assert [(h.path, h.score, h.start_s) for h in best] == [
+        ("b", 0.9, 10),
+        ("a", 0.8, 0),
+        ("c", 0.1, 0),
+    ]
 
 
 def with_segments(path: str, vectors: np.ndarray) -> EmbeddedFile:
@@ -63,7 +68,7 @@ def test_bad_input_is_told(random_model: Model) -> None:
 
 
 def test_an_index_of_another_model_is_refused(random_model: Model) -> None:
-    manifest = Manifest(model="x", fingerprint="0" * 64, dimension=random_model.dimension)
+    manifest = replace(model_manifest(random_model), fingerprint="0" * 64)
     with pytest.raises(EarshotError, match="do not compare"):
         Searcher(random_model, create_store(":memory:", manifest))
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -26,14 +27,14 @@ from earshot.types import (
     EmbeddedFile,
     FileRecord,
     FileState,
-    Hit,
     Manifest,
     Segment,
+    SegmentHit,
     Store,
 )
 
 D = 11  # not a multiple of 8, as IVF_RQ would have it
-MANIFEST = Manifest(model="toy", fingerprint="f00d", dimension=D)
+MANIFEST = Manifest(model="toy", fingerprint="f00d", dimension=D, segment_s=1.5, hop_s=1.0)
 WEIRD_NAMES = [
     "it's.wav",
     'say "hi".wav',
@@ -75,7 +76,7 @@ def broken(path: str, reason: str = "no audio") -> EmbeddedFile:
     return embedded(path, nothing, broken=reason, duration_s=0.0, sample_rate_hz=0, channels=0)
 
 
-def hits(store: Store, query: np.ndarray, limit: int = 100, *where: Condition) -> list[Hit]:
+def hits(store: Store, query: np.ndarray, limit: int = 100, *where: Condition) -> list[SegmentHit]:
     (answer,) = store.search(query, limit, where)
     return answer
 
@@ -86,7 +87,7 @@ def paths(store: Store, query: np.ndarray, limit: int = 100, *where: Condition) 
 
 def lance(folder: Path, exact_rows: int = 1000, dimension: int = D) -> LanceStore:
     pytest.importorskip("lancedb", reason="the index on disk needs earshot[index]")
-    manifest = Manifest(model="toy", fingerprint="f00d", dimension=dimension)
+    manifest = replace(MANIFEST, dimension=dimension)
     return LanceStore.create(str(folder), manifest, exact_rows)
 
 
@@ -334,7 +335,7 @@ def test_equal_vectors_score_equal_wherever_they_lie() -> None:
     query = units(1, 1, dimension=911)
     assert len(set(exact_scores(vectors, query[0])[::7])) == 1
     # In one precision the product does round them apart, and the limit must not show it.
-    store = MemoryStore(Manifest(model="toy", fingerprint="f00d", dimension=911))
+    store = MemoryStore(replace(MANIFEST, dimension=911))
     store.put([embedded(f"{i:04d}", vector[None]) for i, vector in enumerate(vectors)])
     answers = store.search(vectors[:1] + 0.5 * units(9, 2, dimension=911), 20)
     firsts = [f"{i:04d}" for i in range(0, 140, 7)]
@@ -737,3 +738,17 @@ def test_tidying_while_another_writes(tmp_path: Path) -> None:
     assert writer.returncode == 0
     writer.communicate()
     assert len(whole_files(tmp_path)) == 3 + 25 * 3
+
+
+def test_segments_come_back_by_path(store: Store) -> None:
+    one, two = embedded("a", units(3)), embedded("b", units(2, seed=1))
+    backwards = replace(one, segments=one.segments[::-1], vectors=one.vectors[::-1])
+    store.put([backwards, two, broken("c")])
+    found = store.segments(["a", "b", "c", "nowhere"])
+    assert sorted(found) == ["a", "b"]
+    for file in (one, two):
+        same = found[file.record.state.path]
+        assert same.record == file.record
+        assert same.segments == file.segments
+        np.testing.assert_array_equal(same.vectors, file.vectors)
+    assert store.segments([]) == {}

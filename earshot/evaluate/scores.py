@@ -170,8 +170,8 @@ def embed_clips(
     by_path: dict[str, np.ndarray] = {}
     broken: dict[str, str] = {clip.id: "no audio" for clip in ordered if not clip.path}
     paths = dict.fromkeys(clip.path for clip in ordered if clip.path)
-    whole = WHOLE_CLIP_S if model.joins_segments else None
-    embedded = embed_files(paths, model, workers=workers, segment_s=whole)
+    whole = (WHOLE_CLIP_S, WHOLE_CLIP_S) if model.joins_segments else None
+    embedded = embed_files(paths, model, workers=workers, cut=whole)
     for count, file in enumerate(embedded, 1):
         done(count)
         by_path[file.record.state.path] = file.vectors

@@ -107,9 +107,30 @@ def model_config(name: str) -> TagConfig:
     return models[name]
 
 
-def model_manifest(model: Model) -> Manifest:
-    """What a store of this model's vectors says of itself."""
-    return Manifest(model=model.name, fingerprint=model.fingerprint, dimension=model.dimension)
+def model_manifest(
+    model: Model, segment_s: float | None = None, hop_s: float | None = None
+) -> Manifest:
+    """What a store of this model's vectors says of itself.
+
+    Segments are as long as the model hears at once, and half of that apart, unless told otherwise.
+
+    Raises:
+        EarshotError: segments that leave gaps, or that are longer than the model hears at once.
+    """
+    segment_s = model.segment_s if segment_s is None else segment_s
+    hop_s = segment_s / 2 if hop_s is None else hop_s
+    if not 0 < hop_s <= segment_s <= model.segment_s:
+        raise EarshotError(
+            f"segments of {segment_s:g} s every {hop_s:g} s: model {model.name} hears at most "
+            f"{model.segment_s:g} s at once, and the hop must be above 0 and no longer than that"
+        )
+    return Manifest(
+        model=model.name,
+        fingerprint=model.fingerprint,
+        dimension=model.dimension,
+        segment_s=segment_s,
+        hop_s=hop_s,
+    )
 
 
 def require_same_model(manifest: Manifest, model: Model) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from earshot.store.checks import OPERATORS
-from earshot.types import Condition, Hit
+from earshot.types import Condition, SegmentHit
 
 # Float32 products of unit vectors are off by about 1e-7; ten times a hundred is on the safe side.
 ROUNDING = 1e-5
@@ -37,7 +37,7 @@ class SegmentTable:
 
 def search_exactly(
     table: SegmentTable, queries: np.ndarray, limit: int, where: Sequence[Condition]
-) -> list[list[Hit]]:
+) -> list[list[SegmentHit]]:
     """The best `limit` segments for each unit query (Q, D); ties in the table's order."""
     rows = np.flatnonzero(_holds(table, where))
     if rows.size == 0:
@@ -87,9 +87,9 @@ def _candidates(scores: np.ndarray, limit: int) -> np.ndarray:
     return np.flatnonzero(scores >= last - ROUNDING)
 
 
-def _hit(table: SegmentTable, row: int, score: float) -> Hit:
+def _hit(table: SegmentTable, row: int, score: float) -> SegmentHit:
     columns = table.columns
-    return Hit(
+    return SegmentHit(
         path=columns["path"][row],
         score=float(score),
         start_s=float(columns["start_s"][row]),

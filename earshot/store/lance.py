@@ -36,6 +36,7 @@ from earshot.store.rows import (
     HIT_COLUMNS,
     SEGMENT_COLUMNS,
     blank_rows,
+    embedded_of,
     file_rows,
     manifest_of,
     padded,
@@ -45,7 +46,7 @@ from earshot.store.rows import (
     segment_table,
     vectors_of,
 )
-from earshot.types import Condition, EarshotError, EmbeddedFile, FileRecord, Hit, Manifest
+from earshot.types import Condition, EarshotError, EmbeddedFile, FileRecord, Manifest, SegmentHit
 
 TABLE = "segments"
 # 50,000 x 911 floats are 182 MB in memory and 25 ms a query on two cores.
@@ -147,7 +148,7 @@ class LanceStore:
 
     def search(
         self, vectors: np.ndarray, limit: int, where: Sequence[Condition] = ()
-    ) -> list[list[Hit]]:
+    ) -> list[list[SegmentHit]]:
         """See `Store.search`.
 
         Beyond `exact_rows` rows the answer is approximate (about 99 of 100 true neighbours are
@@ -163,6 +164,16 @@ class LanceStore:
             starts = range(0, len(queries), BATCH_QUERIES)
             batches = [queries[start : start + BATCH_QUERIES] for start in starts]
             return [hits for batch in batches for hits in self._scan(batch, limit, where)]
+
+    def segments(self, paths: Collection[str]) -> dict[str, EmbeddedFile]:
+        """See `Store.segments`."""
+        wanted = [path for path in dict.fromkeys(paths) if is_storable(path)]
+        if not wanted:
+            return {}
+        columns = [*FILE_COLUMNS, "start_s", "end_s", "vector"]
+        with _explained(self.uri, "read"):
+            rows = self._table.search().where(_any_of(wanted) & _searchable()).select(columns)
+            return embedded_of(rows.to_arrow(), self.manifest.dimension)
 
     def optimize(self) -> None:
         """Merge small files, drop old versions, and index the vectors of a large table.
@@ -222,7 +233,9 @@ class LanceStore:
             self._memory = version, segment_table(rows, self.manifest.dimension)
         return self._memory[1]
 
-    def _scan(self, queries: np.ndarray, limit: int, where: Sequence[Condition]) -> list[list[Hit]]:
+    def _scan(
+        self, queries: np.ndarray, limit: int, where: Sequence[Condition]
+    ) -> list[list[SegmentHit]]:
         # Without `_distance` in the selection every query logs a warning.
         columns = [*HIT_COLUMNS, "vector", "_distance"]
         query = self._table.search(padded(queries), vector_column_name="vector")
@@ -243,9 +256,9 @@ class LanceStore:
         return answers
 
 
-def _ranked(rows: Sequence[Mapping[str, Any]], scores: np.ndarray) -> list[Hit]:
+def _ranked(rows: Sequence[Mapping[str, Any]], scores: np.ndarray) -> list[SegmentHit]:
     hits = [
-        Hit(path=row["path"], score=float(score), start_s=row["start_s"], end_s=row["end_s"])
+        SegmentHit(path=row["path"], score=float(score), start_s=row["start_s"], end_s=row["end_s"])
         for row, score in zip(rows, scores, strict=True)
     ]
     return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.start_s, hit.end_s))

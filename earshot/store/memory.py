@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from earshot.store.checks import check_files, check_search, unit_queries
 from earshot.store.exact import SegmentTable, search_exactly
-from earshot.types import Condition, EarshotError, EmbeddedFile, FileRecord, Hit, Manifest
+from earshot.types import Condition, EarshotError, EmbeddedFile, FileRecord, Manifest, SegmentHit
 
 
 class MemoryStore:
@@ -56,7 +57,7 @@ class MemoryStore:
 
     def search(
         self, vectors: np.ndarray, limit: int, where: Sequence[Condition] = ()
-    ) -> list[list[Hit]]:
+    ) -> list[list[SegmentHit]]:
         """See `Store.search`."""
         check_search(limit, where)
         queries = unit_queries(vectors, self.manifest.dimension)
@@ -64,18 +65,27 @@ class MemoryStore:
             self._table = _segment_table(self._files, self.manifest.dimension)
         return search_exactly(self._table, queries, limit, where)
 
+    def segments(self, paths: Collection[str]) -> dict[str, EmbeddedFile]:
+        """See `Store.segments`."""
+        known = {path: self._files[path] for path in paths if path in self._files}
+        return {path: in_order(file) for path, file in known.items() if file.segments}
+
     def optimize(self) -> None:
         """Nothing to do: memory is always compact."""
+
+
+def in_order(file: EmbeddedFile) -> EmbeddedFile:
+    """The file with its segments sorted by start, then end."""
+    spans = file.segments
+    order = sorted(range(len(spans)), key=lambda n: (spans[n].start_s, spans[n].end_s))
+    return replace(file, segments=tuple(spans[n] for n in order), vectors=file.vectors[order])
 
 
 def _segment_table(files: dict[str, EmbeddedFile], dimension: int) -> SegmentTable:
     order = [
         (file, number)
-        for _, file in sorted(files.items())
-        for number in sorted(
-            range(len(file.segments)),
-            key=lambda n: (file.segments[n].start_s, file.segments[n].end_s),
-        )
+        for file in (in_order(file) for _, file in sorted(files.items()) if file.segments)
+        for number in range(len(file.segments))
     ]
     records = [file.record for file, _ in order]
     segments = [file.segments[number] for file, number in order]

@@ -9,6 +9,7 @@ Axis legend: S segments, D embedding dimension, W stored width.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -16,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from earshot.store.exact import SegmentTable
-from earshot.types import EarshotError, EmbeddedFile, FileRecord, FileState, Manifest
+from earshot.types import EarshotError, EmbeddedFile, FileRecord, FileState, Manifest, Segment
 
-FORMAT = 1
+FORMAT = 2
 METADATA_KEY = b"earshot"
 # Two writers who insert the same key at once conflict, and one of them tries again, only if the
 # table declares its key; without it both inserts stay.
@@ -141,6 +142,25 @@ def records_of(rows: Any) -> dict[str, FileRecord]:
 def _record(row: Mapping[str, Any]) -> FileRecord:
     about = {name: row[name] for name in FILE_COLUMNS if name not in STATE_COLUMNS}
     return FileRecord(state=FileState(**{name: row[name] for name in STATE_COLUMNS}), **about)
+
+
+def embedded_of(rows: Any, dimension: int) -> dict[str, EmbeddedFile]:
+    """Files by path with their segments in order, from `FILE_COLUMNS`, spans and vectors."""
+    keys = [("path", "ascending"), ("start_s", "ascending"), ("end_s", "ascending")]
+    rows = rows.combine_chunks().sort_by(keys)
+    vectors, first = vectors_of(rows, dimension), 0
+    records = records_of(rows)
+    starts, ends = rows["start_s"].to_pylist(), rows["end_s"].to_pylist()
+    files = {}
+    for path, count in Counter(rows["path"].to_pylist()).items():
+        spans = zip(starts[first : first + count], ends[first : first + count], strict=True)
+        files[path] = EmbeddedFile(
+            record=records[path],
+            segments=tuple(Segment(start_s=start_s, end_s=end_s) for start_s, end_s in spans),
+            vectors=vectors[first : first + count],
+        )
+        first += count
+    return files
 
 
 def segment_table(rows: Any, dimension: int) -> SegmentTable:
