@@ -10,7 +10,8 @@ import argparse
 import codecs
 import collections
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,9 +44,21 @@ SIGNATURES = (
 class WeightFile:
     """The tensors of a file, and what it says of itself: `cfg` or hyper-parameters, if any."""
 
+    path: Path
     tensors: Mapping[str, Tensor]
     kind: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Whatever is found wrong within begins with the path of the file that it is wrong with."""
+    try:
+        yield
+    except EarshotError as error:
+        if str(path) in str(error):
+            raise
+        raise EarshotError(f"{path}: {error}") from error
 
 
 def read_weights(path: Path) -> WeightFile:
@@ -68,7 +81,8 @@ def read_weights(path: Path) -> WeightFile:
     if is_text(start):
         raise EarshotError(f"{path} is no file of weights but a text file (JSON?); replace it")
     if start[8:9] == b"{" and not start.startswith(b"PK"):
-        return WeightFile(tensors=own_names(path, read_safetensors(path)), kind="safetensors")
+        tensors = own_names(path, read_safetensors(path))
+        return WeightFile(path=path, tensors=tensors, kind="safetensors")
     return unwrapped(path, read_torch(path))
 
 
@@ -149,17 +163,18 @@ def unwrapped(path: Path, content: Any) -> WeightFile:
         EarshotError: there is none.
     """
     if isinstance(content, tuple) and content and is_state_dict(content[0]):
-        return WeightFile(tensors=own_names(path, content[0]), kind="DCASE 2023 baseline")
+        tensors = own_names(path, content[0])
+        return WeightFile(path=path, tensors=tensors, kind="DCASE 2023 baseline")
     if not isinstance(content, Mapping):
         raise EarshotError(f"{path} holds no state dict of tensors but a {type(content).__name__}")
     if is_state_dict(content):
-        return WeightFile(tensors=own_names(path, content), kind="state dict")
+        return WeightFile(path=path, tensors=own_names(path, content), kind="state dict")
     for key, kind in (("state_dict", "Lightning"), ("model", "PANNs or BEATs")):
         if is_state_dict(content.get(key)):
             extra = {"label_dict": content["label_dict"]} if "label_dict" in content else {}
             settings = own_settings(path, content) | extra
             tensors = own_names(path, content[key])
-            return WeightFile(tensors=tensors, kind=kind, settings=settings)
+            return WeightFile(path=path, tensors=tensors, kind=kind, settings=settings)
     listed = ", ".join(sorted(map(str, content))[:6]) or "nothing"
     raise EarshotError(f"{path} holds no state dict of tensors; it has {listed}")
 

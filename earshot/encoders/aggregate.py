@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from earshot.encoders.loading import load_own
 from earshot.types import EarshotError
 
 SEGMENT_S = 10
@@ -201,11 +202,8 @@ class SegmentTransformer(nn.Module):
             EarshotError: the names or shapes are not those of this network.
         """
         own = {key: value for key, value in state.items() if key not in UNUSED}
-        try:
-            self.load_state_dict(own)
-        except RuntimeError as error:
-            first = str(error).splitlines()[1:2] or [str(error)]
-            raise EarshotError(
-                f"weights do not fit a Transformer over segments of {self.config.dimension} "
-                f"dimensions and {self.config.layers} layers: {first[0].strip()}"
-            ) from error
+        what = (
+            f"a Transformer over segments of {self.config.dimension} dimensions and "
+            f"{self.config.layers} layers"
+        )
+        load_own(self, own, what, state)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from torch import Tensor, nn
 
 from earshot.types import EarshotError
+from earshot.weights import naming, read_safetensors
 
 # Names that only one family's public files have, the most specific first.
 SIGNATURES = (
@@ -41,6 +43,16 @@ def load_own(
         raise EarshotError(
             f"weights do not fit {what}: {difference(network, state, file)}"
         ) from error
+
+
+def load_saved(network: nn.Module, path: Path, what: str) -> None:
+    """Load a file of our own; `what` says whose network it is.
+
+    Raises:
+        EarshotError: the file is damaged, or does not fit.
+    """
+    with naming(path):
+        load_own(network, read_safetensors(path), what)
 
 
 def difference(

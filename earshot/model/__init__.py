@@ -11,14 +11,20 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from earshot.checkpoints import JOINT_ENCODERS, TAGGERS
-from earshot.encoders.tags import TagMatching
-from earshot.model.folder import WEIGHTS, DualModel, folder_kind, read_info
+from earshot.model.folder import (
+    DualModel,
+    folder_kind,
+    folder_settings,
+    folder_weights,
+    read_info,
+)
 from earshot.model.joint import JointModel
 from earshot.model.labelled import NAMES as LABELLED
 from earshot.model.labelled import LabelModel
 from earshot.model.onnx_model import OnnxModel, is_export
 from earshot.model.tags import TagConfig, TagModel
 from earshot.types import EarshotError, Manifest, Model
+from earshot.weights import naming
 
 DEFAULT_MODEL = "tags"
 # What transformers calls ready dual encoders.
@@ -83,9 +89,9 @@ def load_folder(folder: Path, device: str) -> Model:
     if info.kind == "dual":
         return DualModel.load(folder, device)
     if info.kind == "tags":
-        matching = TagMatching(**info.settings["matching"])
-        config = TagConfig(**{**info.settings, "matching": matching})
-        return TagModel(str(folder.resolve()), config, device, folder / WEIGHTS)
+        config, weights = folder_settings(folder, info, TagConfig), folder_weights(folder)
+        with naming(folder):
+            return TagModel(str(folder.resolve()), config, device, weights)
     raise EarshotError(f"{folder} holds a model of kind {info.kind!r}, unknown to this version")
 
 

@@ -205,13 +205,34 @@ def encoder_settings(side: AudioSide) -> Any:
         EarshotError: the encoder has no such setting, or a value is of another type.
     """
     preset = audio_encoder_config(side.encoder)
-    changed = with_settings(preset, side.settings, side.encoder)
+    return validated(with_settings(preset, side.settings, side.encoder), side.encoder)
+
+
+def validated(config: Any, name: str) -> Any:
+    """The same settings of an encoder, each of them of its type.
+
+    Raises:
+        EarshotError: a value is of another type.
+    """
     try:
-        return TypeAdapter(type(preset)).validate_python(asdict(changed))
+        return TypeAdapter(type(config)).validate_python(asdict(config))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise EarshotError(f"settings of {side.encoder}: {place}: {first['msg']}") from error
+        raise EarshotError(f"settings of {name}: {place}: {first['msg']}") from error
+
+
+def differing(preset: Any, config: Any) -> dict[str, Any]:
+    """In which settings a network differs from its preset: what `with_settings` is given."""
+    found = {}
+    for item in fields(preset):
+        usual, value = getattr(preset, item.name), getattr(config, item.name)
+        if is_dataclass(usual) and is_dataclass(value):
+            value = differing(usual, value)
+            usual = {}
+        if value != usual:
+            found[item.name] = value
+    return found
 
 
 def with_settings(preset: Any, settings: Mapping[str, Any], name: str) -> Any:

@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -26,13 +26,14 @@ from earshot import __version__
 from earshot.files import sha256_of
 from earshot.model.tensors import audio_hash, hash_of, padded, torch_device
 from earshot.types import EarshotError
-from earshot.weights import read_safetensors
+from earshot.weights import naming
 
 if TYPE_CHECKING:
     from earshot.model.dual import DualEncoder, DualEncoderConfig
 
 CONFIG, WEIGHTS, TEXT, CARD = "config.json", "model.safetensors", "text", "README.md"
 SEGMENT_S = 10.0
+Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,36 +213,48 @@ def load_dual(folder: Path) -> DualEncoder:
         EarshotError: the folder is not whole, or its settings are unknown to this version.
     """
     import torch
-    from pydantic import TypeAdapter, ValidationError
 
+    from earshot.encoders.loading import load_saved
     from earshot.model.dual import DualEncoder, DualEncoderConfig
 
-    info = read_info(folder)
+    config = folder_settings(folder, read_info(folder), DualEncoderConfig)
+    weights = folder_weights(folder)
+    with torch.random.fork_rng(devices=[]), naming(folder):
+        network = DualEncoder(config, folder / TEXT, pretrained=False)
+    load_saved(network, weights, str(folder / CONFIG))
+    return network.eval()
+
+
+def folder_settings(folder: Path, info: FolderInfo, kind: type[Settings]) -> Settings:
+    """The settings of a folder, each known and of its type; what is not there is as usual.
+
+    Raises:
+        EarshotError: a setting is unknown to this version, or no such value.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    written = f"it was written by earshot {info.version}, this is {__version__}"
     try:
-        config = TypeAdapter(DualEncoderConfig).validate_python(info.settings)
+        config = TypeAdapter(kind).validate_python(info.settings)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise EarshotError(
-            f"{folder / CONFIG}: settings.{place}: {first['msg']}; it was written by earshot "
-            f"{info.version}, this is {__version__}"
-        ) from error
-    if strange := unknown_key(info.settings, asdict(config)):
-        raise EarshotError(
-            f"{folder / CONFIG}: settings.{strange} is unknown; it was written by earshot "
-            f"{info.version}, this is {__version__}"
-        )
+        place = ".".join(map(str, ("settings", *first["loc"])))
+        raise EarshotError(f"{folder / CONFIG}: {place}: {first['msg']}; {written}") from error
+    if strange := unknown_key(info.settings, asdict(config)):  # type: ignore[call-overload]
+        raise EarshotError(f"{folder / CONFIG}: settings.{strange} is unknown; {written}")
+    return config
+
+
+def folder_weights(folder: Path) -> Path:
+    """The file of a folder's weights.
+
+    Raises:
+        EarshotError: it is not there.
+    """
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise EarshotError(f"{folder} lacks {WEIGHTS}; it is not whole")
-    with torch.random.fork_rng(devices=[]):
-        network = DualEncoder(config, folder / TEXT, pretrained=False)
-    try:
-        network.load_state_dict(read_safetensors(weights))
-    except RuntimeError as error:
-        first_line = (str(error).splitlines()[1:2] or [str(error)])[0].strip()
-        raise EarshotError(f"{weights} does not fit {folder / CONFIG}: {first_line}") from error
-    return network.eval()
+    return weights
 
 
 def unknown_key(stored: Mapping[str, Any], known: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ embedded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,9 +45,13 @@ TAGGER_S = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class TagConfig:
-    """Everything that a TagModel's vectors depend on."""
+    """Everything that a TagModel's vectors depend on; `settings` are the tagger's own ones.
+
+    They are given where a file's network differs from the preset of its name.
+    """
 
     tagger: str = "mn04"
+    settings: Mapping[str, Any] = field(default_factory=dict)
     sentence_encoder: str = "all-MiniLM-L6-v2"
     segment_s: float = TAGGER_S
     hop_s: float = TAGGER_S
@@ -92,7 +96,8 @@ class TagModel:
         else:
             encoder, tagger = config.tagger, sha256_of(self.weights)
         spans = (config.segment_s, config.hop_s, config.silence_to_s)
-        return hash_of(AUDIO_VERSION, encoder, tagger, spans, config.matching.power)
+        own = [dict(config.settings)] if config.settings else []
+        return hash_of(AUDIO_VERSION, encoder, tagger, spans, config.matching.power, *own)
 
     @cached_property
     def phrases(self) -> PhraseTable:
@@ -116,9 +121,9 @@ class TagModel:
         """The network, on its device, ready for inference."""
         from earshot.model.networks import encoder_of, restored
 
-        silence_to_s = self.config.silence_to_s
+        silence_to_s, settings = self.config.silence_to_s, self.config.settings
         if self.weights is not None:
-            network = restored(self.config.tagger, self.weights, silence_to_s)
+            network = restored(self.config.tagger, self.weights, silence_to_s, settings)
             return ready(network, self.device)
         checkpoint = TAGGERS[self.config.tagger]
         path = fetch(checkpoint.asset)
