@@ -32,6 +32,9 @@ from earshot.types import AudioError, EmbeddedFile, FileRecord, FileState, Model
 GROUP_FILES = 16
 GROUP_BYTES = 16 << 20
 BATCH_SEGMENTS = 8
+# Clips that are given whole are batched by what they take when padded to the longest. So much is
+# what `earshot.encoders.segments` encodes at a time.
+BATCH_S = 160.0
 
 Report = Callable[[float], None]
 
@@ -189,6 +192,7 @@ class Batch:
     def __init__(self, model: Model, size: int, heard: Report, stop: Event) -> None:
         self.model, self.size, self.heard, self.stop = model, size, heard, stop
         self.segment_s, self.hop_s = model.segment_s, model.hop_s
+        self.most_samples = max(size * model.segment_s, BATCH_S) * model.sample_rate_hz
         self.waiting: list[tuple[str, Segment, np.ndarray]] = []
         self.segments: dict[str, list[Segment]] = {}
         self.vectors: dict[str, list[np.ndarray]] = {}
@@ -196,11 +200,17 @@ class Batch:
     def add(self, path: str, segment: Segment, waveform: np.ndarray) -> None:
         """Take one segment; a full batch is embedded at once, so that little is held.
 
+        A batch is full when it has its number of segments, or when one more would be too much
+        audio: whole clips may last an hour each.
+
         Raises:
             CancelledError: the run was stopped.
         """
         if self.stop.is_set():
             raise CancelledError
+        longest = max(len(waveform), *(len(other) for _, _, other in self.waiting), 0)
+        if (len(self.waiting) + 1) * longest > self.most_samples:
+            self.flush()
         self.waiting.append((path, segment, waveform))
         if len(self.waiting) >= self.size:
             self.flush()

@@ -1,5 +1,6 @@
 """A file gives the same vectors whatever is embedded beside it; broken files stand apart."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,46 @@ def test_vectors_have_unit_length(tmp_path: Path, random_model: Model) -> None:
     for file in embed([tmp_path / "silence.wav", tmp_path / "sample.wav"], random_model).values():
         assert not file.record.broken
         assert np.allclose(np.linalg.norm(file.vectors, axis=1), 1.0, atol=1e-5)
+
+
+class Listener:
+    """Hears whole clips, and notes how much of them it is given at a time."""
+
+    name, dimension, sample_rate_hz = "listener", 2, 1000
+    segment_s = hop_s = 10.0
+    joins_segments = True
+    fingerprint = "listener"
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def embed_text(self, sentences: Sequence[str]) -> np.ndarray:
+        return np.zeros((len(sentences), 2), np.float32)
+
+    def embed_audio(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        self.batches.append([round(len(wave) / self.sample_rate_hz) for wave in waveforms])
+        return np.array([[len(wave), 0] for wave in waveforms], np.float32)
+
+
+def test_whole_clips_are_batched_by_their_duration(tmp_path: Path) -> None:
+    """Padded to the longest, a batch is 160 s at most, or one clip."""
+    seconds = [30, 30, 30, 30, 30, 30, 2, 100, 300, 1, 1]
+    paths = []
+    for i, duration_s in enumerate(seconds):
+        paths.append(tmp_path / f"{i:02}.wav")
+        soundfile.write(paths[-1], np.full(duration_s * 1000, 0.1), 1000)
+    listener = Listener()
+    files = embed(paths, listener, workers=1, segment_s=3600)
+    assert listener.batches == [[30] * 5, [30, 2], [100], [300], [1, 1]]
+    found = [files[path.name].vectors[0, 0] / 1000 for path in paths]
+    assert found == pytest.approx(seconds, rel=1e-3)
+
+
+def test_segments_are_batched_by_their_number(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "long.wav", np.full(205_000, 0.1), 1000)
+    listener = Listener()
+    embed([tmp_path / "long.wav"], listener, workers=1, batch_segments=20)
+    assert [len(batch) for batch in listener.batches] == [20, 1]
 
 
 def test_progress_counts_the_audio(tmp_path: Path, random_model: Model) -> None:
