@@ -34,6 +34,7 @@ from earshot.model.folder import (
     read_info,
     save_dual,
 )
+from earshot.model.onnx_graphs import exportable
 from earshot.model.tensors import audio_hash, hash_of
 from earshot.types import Clip, EarshotError
 
@@ -260,6 +261,32 @@ def test_a_model_by_its_folder(text_folder: Path, tmp_path: Path) -> None:
     assert model.embed_text(SENTENCES) == pytest.approx(asked, abs=1e-5)
     assert model.embed_audio([]).shape == (0, 16)
     assert model.fingerprint == load(str(tmp_path / "m"), "cpu").fingerprint
+
+
+def test_inference_is_as_fast_as_it_can_be_and_equal(text_folder: Path, tmp_path: Path) -> None:
+    """Norms are folded and Winograd's convolutions taken where a folder is loaded to be used."""
+    settings = {"channels": (4, 4, 8, 256, 256, 16)}
+    side = AudioSide(encoder="tiny-cnn14", settings=settings)
+    dual = network(text_folder, replace(CONFIG, audio=side)).eval()
+    for layer in dual.audio.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(layer.running_var, 0.5, 2.0)
+            torch.nn.init.uniform_(layer.running_mean, -0.5, 0.5)
+    save_dual(dual, tmp_path / "m", name="m")
+    model = DualModel.load(tmp_path / "m", "cpu")
+    kinds = [type(layer).__name__ for layer in model.network.modules()]
+    assert kinds.count("WinogradConvolution") == 4
+    assert kinds.count("ValidBatchNorm") == 1
+    with torch.no_grad():
+        expected = dual.embed_audio(*clips((12.0, 0.5))).numpy()
+    waves = [wave.numpy()[:length] for wave, length in zip(*clips((12.0, 0.5)), strict=True)]
+    assert model.embed_audio(waves) == pytest.approx(expected, abs=1e-5)
+    assert np.abs(expected[0] - expected[1]).max() > 1e-3
+    again = exportable(model.network.audio)
+    assert "WinogradConvolution" not in [type(layer).__name__ for layer in again.modules()]
+    with torch.no_grad():
+        heard = model.network.project_audio(again(*clips((12.0, 0.5)))).numpy()
+    assert heard == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_clip_is_judged_whole(text_folder: Path, tmp_path: Path) -> None:

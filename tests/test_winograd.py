@@ -25,6 +25,16 @@ def test_equals_direct_convolution(
 
 
 @torch.inference_mode()
+def test_the_direct_form_comes_back() -> None:
+    torch.manual_seed(0)
+    direct = nn.Conv2d(5, 3, 3, padding=1)
+    again = WinogradConvolution(direct).direct()
+    assert torch.allclose(again.weight, direct.weight, atol=1e-6)
+    assert torch.equal(again.bias, direct.bias)
+    assert torch.allclose(again(torch.ones(1, 5, 4, 7)), direct(torch.ones(1, 5, 4, 7)), atol=1e-5)
+
+
+@torch.inference_mode()
 def test_stays_in_single_precision() -> None:
     """Its sums of tiles would lose too much in half precision."""
     direct = nn.Conv2d(16, 16, 3, padding=1)

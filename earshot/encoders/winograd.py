@@ -72,6 +72,17 @@ class WinogradConvolution(nn.Module):
             return self.convolve(parts[0])
         return torch.cat([self.convolve(part) for part in parts])
 
+    def direct(self) -> nn.Conv2d:
+        """The same convolution computed directly, for what cannot run this one: exports."""
+        outputs, inputs = self.kernels.shape[1:]
+        convolution = nn.Conv2d(inputs, outputs, 3, padding=1).to(self.kernels.device)
+        # Of the basis's rows the outer ones are single weights, the inner two differ by one.
+        back = torch.tensor([[1, 0, 0, 0], [0, 1, -1, 0], [0, 0, 0, 1]]).to(self.kernels)
+        kernels = self.kernels.view(4, 4, outputs, inputs)
+        weight = torch.einsum("ai,ijoc,bj->ocab", back, kernels, back)
+        convolution.load_state_dict({"weight": weight, "bias": self.bias.flatten()})
+        return convolution.requires_grad_(False)
+
     def convolve(self, features: Tensor) -> Tensor:
         """A few clips."""
         tiles = tiled_features(features)

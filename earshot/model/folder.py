@@ -24,7 +24,7 @@ import numpy as np
 
 from earshot import __version__
 from earshot.files import sha256_of
-from earshot.model.tensors import audio_hash, hash_of, padded, torch_device
+from earshot.model.tensors import audio_hash, hash_of, padded, ready, torch_device
 from earshot.types import EarshotError
 from earshot.weights import naming
 
@@ -289,6 +289,7 @@ class DualModel:
             EarshotError: the folder is not whole.
         """
         network = load_dual(folder).requires_grad_(False).to(torch_device(device))
+        network.audio.encoder = ready(network.audio.encoder, device)
         model = cls(network=network, name=str(folder.resolve()))
         settings, weights = read_info(folder).settings, sha256_of(folder / WEIGHTS)
         model.fingerprint = hash_of(

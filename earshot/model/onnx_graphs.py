@@ -21,6 +21,7 @@ from earshot.checkpoints import sentence_folder
 from earshot.encoders.segments import EncodedSegments, segment_counts
 from earshot.encoders.tags import PhraseTable
 from earshot.encoders.text import CaptionTokenizer, TextConfig, TextTower
+from earshot.encoders.winograd import WinogradConvolution
 from earshot.model.folder import DualModel
 from earshot.model.joint import JointModel
 from earshot.model.tags import TagModel
@@ -70,12 +71,23 @@ def filled(waveforms: Tensor, samples: int) -> Tensor:
     return functional.pad(waveforms, (0, samples - waveforms.shape[1]))
 
 
+def exportable(network: nn.Module) -> Any:
+    """A copy of a network without what makes it fast in torch alone."""
+    copy = deepcopy(network)
+    for layer in list(copy.modules()):
+        for name, part in list(layer.named_children()):
+            if isinstance(part, WinogradConvolution):
+                setattr(layer, name, part.direct())
+    # The layout for faster convolutions would tie the graph to one batch size.
+    return copy.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+
 class DualAudio(nn.Module):
     """The audio side of a dual encoder: clips of any durations."""
 
     def __init__(self, network: DualEncoder) -> None:
         super().__init__()
-        self.tower, self.head = network.audio, network.audio_head
+        self.tower, self.head = exportable(network.audio), network.audio_head
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         """(B, T) with (B,) valid samples to unit vectors (B, D)."""
@@ -167,8 +179,7 @@ class TagAudio(nn.Module):
 
     def __init__(self, tagger: nn.Module, power: float, samples: int | None) -> None:
         super().__init__()
-        # Its layout for faster convolutions in torch would tie the graph to one batch size.
-        self.tagger = deepcopy(tagger).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        self.tagger = exportable(tagger)
         self.power, self.samples = power, samples
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
