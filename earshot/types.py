@@ -336,7 +336,8 @@ class AudioEncoder(Protocol):
     def __call__(self, waveforms: torch.Tensor, lengths: torch.Tensor) -> Encoded:
         """Encode (B, T) float32 in [-1, 1] with (B,) valid samples.
 
-        A clip's result depends on its own valid samples alone, whatever the batch.
+        A clip's result depends on its own valid samples alone, whatever the batch. One without
+        samples is heard as one of a single silent sample.
         """
 
 

@@ -96,6 +96,24 @@ def test_very_short_clips(family: str, samples: int) -> None:
 
 
 @torch.no_grad()
+def test_a_clip_without_samples_is_a_silent_one(family: str) -> None:
+    """Alone, in a batch, and cut into segments; a graph cannot refuse it."""
+    encoder = build(family)
+    silent = encoder(torch.zeros(1, 1), torch.tensor([1]))
+    waveforms, lengths = noises(encoder)
+    lengths[1] = 0
+    together, alone = encoder(waveforms, lengths), encoder(torch.zeros(1, 0), torch.tensor([0]))
+    for heard, row in ((together, 1), (alone, 0)):
+        assert heard.embedding.isfinite().all()
+        assert_close(heard.embedding[row], silent.embedding[0])
+        if heard.valid is not None:
+            assert heard.valid[row].sum() >= 1
+    cut = encode_segments(encoder, waveforms, lengths)
+    assert cut.valid[1].tolist()[0]
+    assert_close(cut.embeddings[1, 0], silent.embedding[0])
+
+
+@torch.no_grad()
 def test_silence(family: str) -> None:
     encoder = build(family)
     heard = encoder(torch.zeros(1, 8000), torch.tensor([8000]))
