@@ -41,6 +41,9 @@ def test_a_ready_dual_encoder_is_a_model(folder: Path) -> None:
     assert model.fingerprint == load(str(folder / "joint"), "cpu").fingerprint
 
 
+@pytest.mark.parametrize(
+    "folder", ["clap", pytest.param("pe", marks=pytest.mark.slow)], indirect=True
+)
 def test_a_ready_dual_encoder_is_a_row_of_evaluate(folder: Path) -> None:
     paths = make_recordings(folder / "data", 4)
     rows = [
