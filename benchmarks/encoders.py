@@ -1,10 +1,11 @@
 """What each audio encoder costs for a clip of 30 s, beside the way it was published.
 
 Random weights, noise, `encode_segments`. Ours runs as built ("eager") and, where it has one, its
-fastest exact way ("fast": norms folded, Winograd's convolution). The other side is a public package
-or a stand-in for the published code (benchmarks/published.py), with the same weights; outputs are
-compared. Each way has a process of its own, all of one encoder take turns: ratios are of CPU time,
-the median over the turns, and count, not seconds. Peak memory is beyond the loaded weights.
+fastest exact way ("fast": norms folded, Winograd's convolution); some also as our export in ONNX
+Runtime, exact ("onnx") and its matrix products in eight bits ("int8"). The other side is a public
+package or a stand-in for the published code (benchmarks/published.py), with the same weights;
+outputs are compared. Each way has a process of its own, all of one encoder take turns: ratios are
+of CPU time, the median over the turns, and count, not seconds. Peak memory is beyond the weights.
 
 "Given" is the CPU time of the original code on one core of another machine on another day.
 
@@ -23,12 +24,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import exported
 import published
 import torch
 from torch import Tensor, nn
@@ -54,14 +57,29 @@ class Case:
     other: Callable[[Any], published.Way]
     label: str
     fold: dict[str, bool] | None = None
+    onnx: bool = False
     given_s: float | None = None
 
 
 STAND_IN = "published formulation (stand-in)"
 # The quick ones first: what no time is left for is left out from the end.
 CASES = (
-    Case(preset="mn04", other=published.efficientat, label=STAND_IN, fold={}, given_s=0.17),
-    Case(preset="mn10", other=published.efficientat, label=STAND_IN, fold={}, given_s=0.30),
+    Case(
+        preset="mn04",
+        other=published.efficientat,
+        label=STAND_IN,
+        fold={},
+        onnx=True,
+        given_s=0.17,
+    ),
+    Case(
+        preset="mn10",
+        other=published.efficientat,
+        label=STAND_IN,
+        fold={},
+        onnx=True,
+        given_s=0.30,
+    ),
     Case(preset="clap-htsat-unfused", other=published.transformers_clap, label="transformers"),
     Case(
         preset="cnn14-dcase2023",
@@ -78,7 +96,13 @@ CASES = (
         fold={"winograd": True},
         given_s=1.71,
     ),
-    Case(preset="passt_s_p16_s16", other=published.vision, label=STAND_IN, given_s=4.8),
+    Case(
+        preset="passt_s_p16_s16",
+        other=published.vision,
+        label=STAND_IN,
+        onnx=True,
+        given_s=4.8,
+    ),
     Case(
         preset="beats-iter3-plus-as2m-finetuned",
         other=published.beats,
@@ -124,12 +148,14 @@ def noise(encoder: Any, clips: int) -> Tensor:
     return torch.randn(clips, CLIP_S * encoder.sample_rate_hz, generator=generator) * 0.1
 
 
-def ways_of(case: Case) -> dict[str, Callable[[Any], published.Way]]:
+def ways_of(case: Case, exports: Path) -> dict[str, Callable[[Any], published.Way]]:
     """Every way of a case: from an encoder to a function of clips."""
     ways = {"eager": published.unfolded, "other": case.other}
     fold = case.fold
     if fold is not None:
         ways["fast"] = lambda encoder: published.unfolded(encoder.fold_norms(**fold))
+    for path in sorted(exports.glob("*.onnx"), reverse=True):
+        ways[path.stem] = partial(exported.exported, path=path)
     return ways
 
 
@@ -167,17 +193,24 @@ def workers(case: Case) -> Iterator[dict[str, Connection]]:
     encoder = build(case.preset)
     pipes: dict[str, Connection] = {}
     processes = []
-    for name, make in ways_of(case).items():
-        pipes[name], far_end = fork.Pipe()
-        process = fork.Process(target=serve, args=(make, encoder, far_end), daemon=True)
-        process.start()
-        processes.append(process)
-    try:
-        yield pipes
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
+    with TemporaryDirectory() as folder:
+        if case.onnx:
+            arguments = (encoder, noise(encoder, 3), Path(folder))
+            exporter = fork.Process(target=exported.write_exports, args=arguments)
+            exporter.start()
+            exporter.join()
+            assert exporter.exitcode == 0
+        for name, make in ways_of(case, Path(folder)).items():
+            pipes[name], far_end = fork.Pipe()
+            process = fork.Process(target=serve, args=(make, encoder, far_end), daemon=True)
+            process.start()
+            processes.append(process)
+        try:
+            yield pipes
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
 
 
 def ask(pipe: Connection, threads: int, clips: int, bf16: bool = False) -> Turn:
@@ -206,19 +239,24 @@ def summary(turns: dict[str, list[Turn]], clips: int) -> dict[str, Any]:
     ours = turns.get("fast", turns["eager"])
     ratios = [other.cpu_s / own.cpu_s for other, own in zip(turns["other"], ours, strict=True)]
     expected = turns["other"][0].embeddings.flatten()
-    apart = (ours[0].embeddings.flatten() - expected).abs().max() / expected.abs().max()
+
+    def apart(taken: list[Turn]) -> float:
+        difference = taken[0].embeddings.flatten() - expected
+        return (difference.abs().max() / expected.abs().max()).item()
+
     ways = {
         name: {
             "wall_s": min(turn.wall_s for turn in taken) / clips,
             "cpu_s": min(turn.cpu_s for turn in taken) / clips,
             "peak_mb": max(turn.peak_mb for turn in taken) / clips,
+            "difference": apart(taken),
         }
         for name, taken in turns.items()
     }
     return ways | {
         "times_faster": median(ratios),
         "turns": len(ratios),
-        "difference": apart.item(),
+        "difference": apart(ours),
     }
 
 
@@ -227,17 +265,23 @@ def row(case: Case, threads: int, clips: int, figures: dict[str, Any]) -> str:
     ours = figures.get("fast", figures["eager"])
     eager, other = figures["eager"], figures["other"]
     given = "" if case.given_s is None else f"{case.given_s:.2f}"
+    runtime = " ".join(
+        f"{figures[name]['cpu_s']:7.3f}" if name in figures else " " * 7
+        for name in (exported.EXACT, exported.INT8)
+    )
     return (
         f"{case.preset.rpartition('/')[2][:31]:31} {threads:3} {clips:3}  {eager['cpu_s']:7.3f}  "
         f"{ours['wall_s']:7.3f} {ours['cpu_s']:7.3f} {ours['peak_mb']:5.0f}  "
         f"{other['wall_s']:7.3f} {other['cpu_s']:7.3f} {other['peak_mb']:5.0f}  "
-        f"{figures['times_faster']:5.2f} {figures['difference']:8.0e}  {given:>5}  {case.label}"
+        f"{figures['times_faster']:5.2f} {figures['difference']:8.0e}  "
+        f"{runtime}  {given:>5}  {case.label}"
     )
 
 
 HEADER = (
     f"{'seconds and MB for a clip of 30 s':31} thr bat  {'eager':>7}  {'ours':>7} {'cpu':>7} "
-    f"{'MB':>5}  {'other':>7} {'cpu':>7} {'MB':>5}  {'ratio':>5} {'differs':>8}  given  other is"
+    f"{'MB':>5}  {'other':>7} {'cpu':>7} {'MB':>5}  {'ratio':>5} {'differs':>8}  "
+    f"{'onnx':>7} {'int8':>7}  given  other is"
 )
 
 
@@ -366,8 +410,6 @@ def main() -> None:
         "bf16": half_precision(),
         "encoders": report.figures,
     }
-    if find_spec("earshot.model.export") is None:
-        report.left_out.append("ONNX Runtime, int8: there is no earshot.model.export")
     if torch.cuda.is_available():
         result["gpu"] = gpu_rates()
     else:
