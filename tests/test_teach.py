@@ -17,7 +17,7 @@ from earshot.model.dual import DualEncoder
 from earshot.model.folder import DualModel
 from earshot.teach import load_teachers, teach
 from earshot.teach.correspondences import correspondences, summary, write_csv, write_html
-from earshot.train.recipe import LossConfig
+from earshot.train.recipe import LossConfig, OptimizerConfig
 from earshot.types import EarshotError
 
 __all__ = ["cache", "data", "text_folder"]
@@ -116,6 +116,19 @@ def test_stage_two_learns_from_stage_one(text_folder: Path, data: Path, tmp_path
         run(second, data, tmp_path / "three")
     with pytest.raises(EarshotError, match="nothing would be learnt from"):
         run(first, data, tmp_path / "four", teachers=tmp_path / "t")
+
+
+def test_teachers_do_not_judge_what_they_have_not_heard(
+    text_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    """The validation loss of stage 2 is that of pairs: teachers know the training data alone."""
+    first = recipe(text_folder, epochs=1, optimizer=OptimizerConfig(rate=1e-30))
+    pairs = Pairs([load("soundscapes", data / "train", "train")], sample_rate_hz=32_000)
+    teach([teacher(text_folder, 1)], pairs, tmp_path / "t")
+    plain = run(first, data, tmp_path / "one")
+    taught = run(replace(first, loss=DISTILS), data, tmp_path / "two", teachers=tmp_path / "t")
+    assert taught[0]["loss"] != pytest.approx(plain[0]["loss"], abs=1e-3)
+    assert taught[0]["validation_loss"] == pytest.approx(plain[0]["validation_loss"], abs=1e-6)
 
 
 def test_captions_that_fit_other_clips_too(text_folder: Path, pairs: Pairs, tmp_path: Path) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from typing import Any
@@ -18,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from earshot.batches.batch import Batch
 from earshot.batches.config import BatchConfig
+from earshot.batches.control_c import control_c_deferred, control_c_ignored
 from earshot.batches.draws import CROPS, draws
 from earshot.batches.pairs import Pairs
 from earshot.batches.recordings import Recordings
@@ -116,7 +115,9 @@ def read_ahead(reader: Reader, steps: Sequence[Step], workers: int) -> Iterator[
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # else it draws from the training's own chance
     )
-    for read in ahead:
+    with control_c_deferred():  # In the midst of it, workers and their server would complain.
+        started = iter(ahead)
+    for read in started:
         if isinstance(read, EarshotError):
             raise read
         yield read
@@ -137,19 +138,6 @@ def start_method() -> Any:
     with control_c_ignored():  # What a process ignores, those that it starts ignore from birth.
         forkserver.ensure_running()
     return context
-
-
-@contextmanager
-def control_c_ignored() -> Iterator[None]:
-    """Leave Ctrl-C to the main process, which ends its workers: they need not say so too."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # Only the main thread may change it.
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def begin_worker(worker: int) -> None:

@@ -17,9 +17,10 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from earshot.batches import Pairs, loader
+from earshot.batches.control_c import control_c_deferred
 from earshot.evaluate.scores import ClipVectors
 from earshot.model.dual import DualEncoder
-from earshot.train.objective import Teachers, build_objective
+from earshot.train.objective import Teachers, build_objective, supervised_objective
 from earshot.train.optimise import Rates, build_optimizer
 from earshot.train.recipe import Recipe
 from earshot.train.run import RunFolder
@@ -29,6 +30,10 @@ from earshot.types import Dataset, EarshotError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+class DivergedError(EarshotError):
+    """A training that came to values which are no numbers."""
 
 
 class Watch(Protocol):
@@ -63,11 +68,6 @@ class Training:
         self.objective = build_objective(recipe.loss, network, self.generator, material.teachers)
         self.optimizer = fabric.setup_optimizers(build_optimizer(network, recipe.optimizer))
         self.steps = len(self.batches(0))
-        if not self.steps:
-            raise EarshotError(
-                f"{len(material.pairs)} pairs are fewer than a batch of "
-                f"{recipe.batches.pairs * fabric.world_size}; --set batches.pairs=…"
-            )
         self.rates = Rates(recipe.schedule, self.steps)
         self.average = self.averaged() if recipe.ema else None
         self.history: list[dict[str, Any]] = []
@@ -101,16 +101,22 @@ class Training:
         )
 
     def fit(self, watch: Watch) -> None:
-        """Train to the end, or until it settles; interrupted, the state is saved."""
+        """Train to the end, or until it settles; interrupted, the state is saved.
+
+        A step is made whole, and so is what is noted and saved after an epoch: a state that is half
+        of one and half of another could not go on as if nothing had been.
+        """
         try:
             while self.epoch < self.recipe.epochs and not self.settled:
                 self.network.train()
                 for batch in self.batches(self.epoch, self.step):
-                    loss = self.one_step(batch.to(self.fabric.device))
+                    with control_c_deferred():
+                        loss = self.one_step(batch.to(self.fabric.device))
                     watch.step(self.epoch, self.step, self.steps, loss)
                 watch.epoch(self.end_epoch())
         except KeyboardInterrupt:
-            self.run.save_state(self.state())
+            with control_c_deferred():
+                self.run.save_state(self.state())
             raise
 
     def one_step(self, batch: Any) -> float:
@@ -120,14 +126,14 @@ class Training:
         self.rates.apply(self.optimizer, number)
         loss = float(backward(self.network, batch, self.objective, self.fabric, self.recipe.chunk))
         if not math.isfinite(loss):
-            raise EarshotError(
-                f"the loss is {loss} in epoch {self.epoch + 1}, step {self.step + 1}; the state "
-                f"before this epoch is in {self.run.path}: try a lower optimizer.rate, "
-                f"optimizer.clip_norm=1 or precision=32-true"
-            )
+            raise self.diverged(f"the loss is {loss}")
         if self.recipe.optimizer.clip_norm:
+            # In half precision gradients may overflow: the scaler leaves out such a step.
             self.fabric.clip_gradients(
-                self.network, self.optimizer, max_norm=self.recipe.optimizer.clip_norm
+                self.network,
+                self.optimizer,
+                max_norm=self.recipe.optimizer.clip_norm,
+                error_if_nonfinite=False,
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -146,6 +152,13 @@ class Training:
     def end_epoch(self) -> dict[str, Any]:
         """Judge, note and save."""
         found = self.judge()
+        if not math.isfinite(found.loss):
+            raise self.diverged(f"the validation loss is {found.loss}")
+        with control_c_deferred():
+            return self.noted(found)
+
+    def noted(self, found: Validation) -> dict[str, Any]:
+        """Take an epoch's figures into the history, and save."""
         row = {
             "epoch": self.epoch + 1,
             "loss": float(np.mean(self.losses)),
@@ -162,16 +175,31 @@ class Training:
         if not before or row[self.recipe.select] > max(before):
             self.run.save_model("best", self.result, about)
         self.run.save_model("last", self.result, about)
-        self.run.save_state(self.state())
+        # The state comes last: what a run killed before it has written is written again.
         self.run.write_history(self.history)
+        self.run.save_state(self.state())
         return row
 
+    def diverged(self, what: str) -> DivergedError:
+        """What is said of a training that cannot go on."""
+        step = min(self.step + 1, self.steps)
+        kept = f"epoch {self.epoch} is in {self.run.path}" if self.epoch else "no epoch was saved"
+        return DivergedError(
+            f"{what} in epoch {self.epoch + 1}, step {step}; {kept}: try a lower optimizer.rate, "
+            f"optimizer.clip_norm=1 or precision=32-true"
+        )
+
     def judge(self) -> Validation:
-        """The result on the validation data."""
+        """The result on the validation data; its loss is that of pairs, with impostors that stay.
+
+        The teachers know nothing of these data.
+        """
         heard = self.material.heard(self.result) if self.material.heard else None
         pairs = self.recipe.batches.pairs
         validation = self.material.validation
-        return validate(self.result, validation, self.objective, pairs, heard, self.read)
+        generator = torch.Generator().manual_seed(self.recipe.seed)
+        objective = supervised_objective(self.recipe.loss, self.result, generator)
+        return validate(self.result, validation, objective, pairs, heard, self.read)
 
     def about(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What the model's card says."""

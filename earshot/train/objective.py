@@ -46,14 +46,23 @@ def build_objective(
             "them; --set loss.distillation_weight=1"
         )
 
+    supervised = supervised_objective(config, network, generator)
+
     def objective(vectors: Vectors) -> Tensor:
-        if not config.distillation_weight:
+        if teachers is None:
             return config.supervised_weight * supervised(vectors)
-        assert teachers is not None
         judged = teachers(vectors.clip_ids, vectors.caption_ids)
         taught = distillation(vectors.audio, vectors.text, judged, network.temperature)
         own = supervised(vectors) if config.supervised_weight else torch.zeros_like(taught)
         return combined(own, taught, config.supervised_weight, config.distillation_weight)
+
+    return objective
+
+
+def supervised_objective(
+    config: LossConfig, network: DualEncoder, generator: torch.Generator
+) -> Objective:
+    """The loss of pairs alone, unweighted: of data that no teacher has heard."""
 
     def supervised(vectors: Vectors) -> Tensor:
         audio, text, ids = vectors.audio, vectors.text, vectors.clip_ids
@@ -67,4 +76,4 @@ def build_objective(
             audio, ids, text, ids, network.temperature, config.weighting
         )
 
-    return objective
+    return supervised

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from earshot.model.dual import DualEncoder
-from earshot.schedules import Plateau, PlateauConfig, Ramp, has_settled, learning_rate
+from earshot.schedules import Plateau, has_settled, learning_rate
 from earshot.train.recipe import OptimizerConfig, ScheduleConfig
 from earshot.types import EarshotError
 
@@ -47,14 +47,7 @@ class Rates:
     def __init__(self, config: ScheduleConfig, steps_per_epoch: int) -> None:
         self.config, self.steps_per_epoch = config, steps_per_epoch
         self.losses: list[float] = []
-        self.plateau = Plateau(
-            PlateauConfig(
-                factor=config.factor,
-                patience=config.patience,
-                threshold=config.threshold,
-                lowest=config.last_rate,
-            )
-        )
+        self.plateau = Plateau(config.plateau())
 
     def of(self, peak: float, step: int) -> float:
         """The rate of a step for weights with that highest rate."""
@@ -63,16 +56,7 @@ class Rates:
             return peak
         if config.kind == "plateau":
             return self.plateau.learning_rate(peak)
-        ramp = Ramp(
-            warmup_epochs=config.warm_up_epochs,
-            warmup_from=config.first_rate,
-            down_from=config.ramp_from_epoch,
-            down_to=config.ramp_until_epoch,
-            lowest=min(config.last_rate, peak),
-            shape=config.kind,
-            whole_epochs=config.whole_epochs,
-        )
-        return learning_rate(step, self.steps_per_epoch, ramp, peak)
+        return learning_rate(step, self.steps_per_epoch, config.ramp(peak), peak)
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
         """Set the groups' rates for a step; returns the highest."""

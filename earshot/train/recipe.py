@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
+from math import inf
 from typing import Any, Literal, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,7 +18,11 @@ from pydantic import TypeAdapter, ValidationError
 from earshot.batches import BatchConfig
 from earshot.datasets import KINDS
 from earshot.model.dual import DualEncoderConfig
+from earshot.schedules import PlateauConfig, Ramp
 from earshot.types import EarshotError
+
+Metric = Literal["mAP@10", "mAP@16", "R@1", "R@5", "R@10"]
+"""What validation measures, and the best epoch may be chosen by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +89,15 @@ class OptimizerConfig:
     text_head: float = 1.0
     clip_norm: float | None = None
 
+    def __post_init__(self) -> None:
+        if not self.rate > 0:
+            raise EarshotError(f"optimizer.rate is {self.rate}; it must be above 0")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise EarshotError(f"optimizer.clip_norm is {self.clip_norm}; above 0, or none")
+        for name in ("weight_decay", "audio_encoder", "audio_head", "text_encoder", "text_head"):
+            if not getattr(self, name) >= 0:
+                raise EarshotError(f"optimizer.{name} is {getattr(self, name)}; it must not be < 0")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
@@ -111,6 +125,41 @@ class ScheduleConfig:
     stop_epochs: int = 10
     stop_after: int = 60
 
+    def __post_init__(self) -> None:
+        if self.kind in ("cosine", "linear"):
+            self.ramp(inf)
+        if self.kind == "plateau":
+            self.plateau()
+
+    def ramp(self, peak: float) -> Ramp:
+        """The rate's way, of weights whose highest rate is `peak`.
+
+        Raises:
+            EarshotError: epochs out of order, or a rate below 0.
+        """
+        return Ramp(
+            warmup_epochs=self.warm_up_epochs,
+            warmup_from=self.first_rate,
+            down_from=self.ramp_from_epoch,
+            down_to=self.ramp_until_epoch,
+            lowest=min(self.last_rate, peak),
+            shape="linear" if self.kind == "linear" else "cosine",
+            whole_epochs=self.whole_epochs,
+        )
+
+    def plateau(self) -> PlateauConfig:
+        """When the rate is lowered.
+
+        Raises:
+            EarshotError: numbers that no plateau has.
+        """
+        return PlateauConfig(
+            factor=self.factor,
+            patience=self.patience,
+            threshold=self.threshold,
+            lowest=self.last_rate,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -134,7 +183,7 @@ class Recipe:
     chunk: int | None = None
     compile: bool = False
     ema: float | None = None
-    select: str = "mAP@10"
+    select: Metric = "mAP@10"
     initialise: tuple[str, ...] = ()
     """Weights to begin with. `audio=ASSET`: those of `earshot.checkpoints`' TAGGERS and
     ENCODER_WEIGHTS, by name; `model=RUN`: a trained model's folder, in recipes the name of the
@@ -143,11 +192,30 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise EarshotError(f"epochs is {self.epochs}; it must be 1 or more")
+        if self.seed < 0:
+            raise EarshotError(f"seed is {self.seed}; it must be 0 or more")
+        if self.chunk is not None and self.chunk < 1:
+            raise EarshotError(f"chunk is {self.chunk}; it must be 1 or more pairs, or none")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise EarshotError(f"ema is {self.ema}; it must be between 0 and 1, or none")
 
 
 def resolved(recipe: Recipe) -> str:
     """The recipe as JSON, every field; `recipe_from` reads it."""
     return json.dumps(asdict(recipe), indent=1)
+
+
+def first_difference(one: Recipe, other: Recipe) -> str:
+    """The dotted path of the first field in which two recipes differ; empty where they are one."""
+
+    def differing(ours: Any, theirs: Any, above: tuple[str, ...]) -> str:
+        if not (isinstance(ours, Mapping) and isinstance(theirs, Mapping)):
+            return "" if ours == theirs else ".".join(above)
+        keys = [*ours, *(key for key in theirs if key not in ours)]
+        parts = (differing(ours.get(key), theirs.get(key), (*above, key)) for key in keys)
+        return next(filter(None, parts), "")
+
+    return differing(asdict(one), asdict(other), ())
 
 
 def recipe_from(text: str) -> Recipe:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
@@ -14,10 +16,11 @@ from earshot.metrics import measure
 from earshot.model.dual import DualEncoder
 from earshot.model.folder import DualModel
 from earshot.train.frozen import RememberingModel
+from earshot.train.recipe import Metric
 from earshot.train.step import Objective, Vectors
 from earshot.types import Dataset
 
-METRICS = ("mAP@10", "mAP@16", "R@1", "R@5", "R@10")
+METRICS: tuple[str, ...] = get_args(Metric)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,7 @@ def validate(
     """Judge a network on a dataset, each clip whole; the loss is over batches of `pairs`.
 
     `heard` are the clips' vectors, where they are at hand; `read` keeps what a frozen text tower
-    made of sentences.
+    made of sentences. Where a vector is no number nothing can be ranked: the loss is NaN alone.
     """
     was_training = network.training
     network.eval()
@@ -48,10 +51,13 @@ def validate(
         model = RememberingModel(network, read)
     clips = heard or embed_clips(dataset.clips, model)
     asked = judged(dataset)
-    scores = cosine_scores(embed_captions(asked.captions, model), clips)
-    ranks = scores.ranks(relevant_items(scores, asked))
-    metrics = {name: float(measure(ranks, name).mean()) for name in METRICS}
-    loss = pair_loss(dataset, clips, model, objective, pairs)
+    queries = embed_captions(asked.captions, model)
+    metrics, loss = {}, math.nan
+    if np.isfinite(clips.vectors).all() and np.isfinite(queries).all():
+        scores = cosine_scores(queries, clips)
+        ranks = scores.ranks(relevant_items(scores, asked))
+        metrics = {name: float(measure(ranks, name).mean()) for name in METRICS}
+        loss = pair_loss(dataset, clips, model, objective, pairs)
     network.train(was_training)
     return Validation(metrics=metrics, loss=loss)
 
