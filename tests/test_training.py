@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from test_cli import earshot, refused
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from earshot.batches import Batch, BatchConfig
 from earshot.datasets.soundscape import write_soundscapes
@@ -237,6 +239,33 @@ def test_a_run_folder_tells_all(text_folder: Path, data: Path, tmp_path: Path) -
     write_soundscapes(tmp_path / "other" / "validation", split="validation", scenes=5)
     with pytest.raises(EarshotError, match=r"data\.json tells"):
         run(given, tmp_path / "other", folder, resume=True)
+    with pytest.raises(EarshotError, match=r"with another optimizer\.rate; .*json --resume"):
+        run(replace(given, optimizer=OptimizerConfig(rate=1.0)), data, folder, resume=True)
+    with pytest.raises(EarshotError, match="holds other files; name a new folder"):
+        run(given, data, folder / "plots")
+
+
+def test_devices_that_are_not_there(text_folder: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(EarshotError, match="no device 'gpu9' here; there is cpu"):
+        train(
+            Job(recipe=recipe(text_folder), data=data, out=tmp_path / "run", device="gpu9"),
+            lambda first: Silent(),
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_write_and_tell_as_one(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = ("train", "salsa-2024-stage1", "--tiny", "--data", data, "--out", out)
+    command = (*command, "--device", "cpu", "--set", "batches.captions_per_clip=1")
+    done = earshot(*command, "--processes", "2")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        *("epoch", "epoch", "best:", "next:")
+    ]
+    assert len(RunFolder(path=out).history()) == 2
+    assert (out / "best" / "model.safetensors").is_file()
+    assert "holds a run" in refused(earshot(*command, "--processes", "2"))
 
 
 def test_a_loss_that_is_no_number_stops_the_run(
@@ -248,9 +277,78 @@ def test_a_loss_that_is_no_number_stops_the_run(
     assert (tmp_path / "run" / "recipe.json").is_file()
 
 
-def test_a_full_disk_is_said_plainly(tmp_path: Path) -> None:
-    with pytest.raises(EarshotError, match="no room is left"), disk_errors(tmp_path):
-        raise OSError(errno.ENOSPC, "No space left on device")
+def test_what_the_last_step_of_an_epoch_ruins_is_not_saved(
+    text_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    """Its loss was finite still: only validation shows it."""
+    given = recipe(text_folder, optimizer=OptimizerConfig(rate=1e30), epochs=2)
+    given = replace(given, batches=replace(given.batches, pairs=40))
+    with pytest.raises(EarshotError, match=r"is nan in epoch 1, step 1; no epoch was saved"):
+        run(given, data, tmp_path / "run")
+    assert not [name for name in ("best", "last", "state.pt") if (tmp_path / "run" / name).exists()]
+
+
+def test_gradients_may_overflow_where_they_are_clipped(
+    text_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    """As they do in half precision, whose scaler then leaves out the step."""
+    steep = recipe(
+        text_folder,
+        loss=LossConfig(supervised_weight=1e37),
+        optimizer=OptimizerConfig(clip_norm=1.0),
+        epochs=1,
+    )
+    history = run(steep, data, tmp_path / "run")
+    assert 1e37 < history[0]["loss"] < 1e39
+
+
+def test_ctrl_c_within_a_step_waits_for_its_end(
+    text_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    """Weights that have learnt from a step that was not counted would learn from it twice."""
+    given = recipe(text_folder, epochs=1)
+    whole = run(given, data, tmp_path / "whole")
+
+    def strike(*_: Any) -> None:
+        hook.remove()
+        signal.raise_signal(signal.SIGINT)
+
+    hook = register_optimizer_step_post_hook(strike)
+    with pytest.raises(KeyboardInterrupt):
+        run(given, data, tmp_path / "stopped")
+    assert RunFolder(path=tmp_path / "stopped").load_state()["step"] == 1
+    assert run(given, data, tmp_path / "stopped", resume=True) == whole
+
+
+def test_impostors_of_validation_stay(text_folder: Path, data: Path, tmp_path: Path) -> None:
+    """A run that was interrupted while it was judged finds the same loss when it goes on."""
+    given = recipe(text_folder, epochs=1, loss=LossConfig(kind="triplet"))
+    whole = run(given, data, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(given, data, tmp_path / "stopped", Silent(stop_after=5))
+    assert run(given, data, tmp_path / "stopped", resume=True) == whole
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files are limited in size as Linux does it")
+def test_a_full_disk_is_said_plainly(text_folder: Path, tmp_path: Path) -> None:
+    """Of each kind of file; torch and safetensors raise errors of their own for it."""
+    import resource
+
+    folder, network = RunFolder(path=tmp_path / "run"), still(text_folder)
+    folder.save_state({"kept": torch.ones(3)})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        for save in (
+            lambda: folder.save_state(network.state_dict()),
+            lambda: folder.save_model("best", network, {}),
+            lambda: folder.write_text("metrics.csv", "0" * 10_000),
+        ):
+            with pytest.raises(EarshotError, match="no room is left .* go on by --resume"):
+                save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert torch.equal(folder.load_state()["kept"], torch.ones(3))
     with pytest.raises(PermissionError), disk_errors(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -279,6 +377,15 @@ def test_frozen_towers_are_computed_once(text_folder: Path, data: Path, tmp_path
         (["loss.kind=tripl"], "'triplet'"),
         (["epochs"], "no path=value"),
         (["epochs=0"], "epochs is 0"),
+        (["select=mAP10"], "select='mAP10': .*'mAP@10'"),
+        (["optimizer.rate=-1"], "optimizer.rate is -1.0; it must be above 0"),
+        (["optimizer.text_head=-1"], "optimizer.text_head is -1.0"),
+        (["optimizer.clip_norm=0"], "optimizer.clip_norm is 0.0; above 0, or none"),
+        (["chunk=-4"], "chunk is -4"),
+        (["ema=1.5"], "ema is 1.5"),
+        (["seed=-1"], "seed is -1"),
+        (["schedule.ramp_from_epoch=40"], "come in this order"),
+        (["schedule.kind=plateau", "schedule.factor=2"], "the factor is between 0 and 1"),
     ],
 )
 def test_wrong_settings_are_named(text_folder: Path, settings: list[str], reason: str) -> None:

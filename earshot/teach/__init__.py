@@ -142,6 +142,7 @@ class Teacher:
     """One teacher's vectors, mapped: `audio` (N, D), `text` (Q, D)."""
 
     name: str
+    fingerprint: str
     audio: np.ndarray
     text: np.ndarray
 
@@ -238,7 +239,8 @@ def load_teachers(folder: Path) -> Teachers:
                     f"run `earshot teach` again, it goes on where it stopped"
                 )
         audio, text = (np.load(path, mmap_mode="r", allow_pickle=False) for path in arrays)
-        teachers.append(Teacher(name=teacher["model"], audio=audio, text=text))
+        named = {"name": teacher["model"], "fingerprint": teacher["fingerprint"]}
+        teachers.append(Teacher(**named, audio=audio, text=text))
     return Teachers(
         teachers=tuple(teachers),
         clips={key: i for i, key in enumerate(described["clips"])},

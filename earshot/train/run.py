@@ -2,7 +2,7 @@
 
 recipe.json       every setting; `earshot train FOLDER/recipe.json` runs it again
 environment.json  versions, device, processes
-data.json         what was trained on: sizes and a fingerprint of clips and captions
+data.json         what was trained on: sizes, a fingerprint of clips and captions, the teachers
 metrics.jsonl     one line per epoch, also as metrics.csv
 best/ last/       model folders
 state.pt          what resuming needs
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from earshot.model.dual import DualEncoder
 
 STATE = "state.pt"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +46,22 @@ class RunFolder:
     path: Path
     writes: bool = True
 
-    def begin(self, recipe: Recipe, data: Mapping[str, Any]) -> None:
-        """Make the folder of a new run.
+    def require_new(self) -> None:
+        """Check that a run can begin here.
 
         Raises:
             EarshotError: there is a run, or something else, in its place.
         """
-        if self.path.exists() and any(self.path.iterdir()):
-            what = "a run" if (self.path / "recipe.json").is_file() else "other files"
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+            return
+        if (self.path / "recipe.json").is_file():
             raise EarshotError(
-                f"{self.path} holds {what}; go on with it by --resume, or name a new folder"
+                f"{self.path} holds a run; go on with it by --resume, or name a new folder"
             )
+        raise EarshotError(f"{self.path} holds other files; name a new folder")
+
+    def begin(self, recipe: Recipe, data: Mapping[str, Any]) -> None:
+        """Note what a new run is of."""
         self.write_json("data.json", data)
         self.write_json("environment.json", environment())
         self.write_text("recipe.json", resolved(recipe) + "\n")
@@ -127,16 +133,34 @@ class RunFolder:
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """A full disk said plainly."""
+    """A full disk said plainly.
+
+    Raises:
+        EarshotError: it is full, or a quota or a limit on files is reached.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if not any(is_full(reason) for reason in reasons(error)):
             raise
         raise EarshotError(
             f"no room is left on the disk of {folder}; what was saved before is whole: free some, "
             f"then go on by --resume"
         ) from error
+
+
+def reasons(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what led to it: torch and safetensors raise others than the disk's own."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error tells of a disk without room; safetensors knows no codes but in its text."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    return any(f"(os error {code})" in str(error) for code in FULL)
 
 
 def environment() -> dict[str, Any]:

@@ -16,13 +16,13 @@ from earshot.files import fetch, home, record
 from earshot.model.dual import DualEncoder
 from earshot.model.folder import folder_kind, load_dual
 from earshot.model.networks import fill_public
-from earshot.teach import load_teachers
+from earshot.model.tensors import torch_device
+from earshot.teach import Teachers, load_teachers
 from earshot.train.data import load_one, load_training
 from earshot.train.frozen import validation_vectors, with_frozen_features
 from earshot.train.loop import Material, Training, Watch
-from earshot.train.objective import Teachers
 from earshot.train.plots import draw
-from earshot.train.recipe import Recipe
+from earshot.train.recipe import Recipe, first_difference
 from earshot.train.run import RunFolder, fingerprint
 from earshot.types import Dataset, EarshotError
 from earshot.weights import read_weights
@@ -45,39 +45,57 @@ class Job:
 def train(job: Job, watch: Callable[[bool], Watch]) -> list[dict[str, Any]]:
     """Run a job to its end; `watch` makes who is told, in the first process and in the others.
 
-    Returns the figures of every epoch.
+    Returns the figures of every epoch; in other processes than the first nothing.
 
     Raises:
         EarshotError: data, weights or teachers are not to be had, or do not fit.
     """
-    fabric: Any = Fabric(
-        accelerator="cpu" if job.device == "cpu" else "auto",
+    if not job.resume:  # Before there are other processes, which would see what the first writes.
+        RunFolder(path=job.out).require_new()
+    return list(fabric_of(job).launch(one_process, job, watch))
+
+
+def fabric_of(job: Job) -> Any:
+    """Devices, precision and processes as asked for.
+
+    Raises:
+        EarshotError: they are not there.
+    """
+    device = torch_device(job.device)
+    if device == "cuda" and job.processes > torch.cuda.device_count():
+        raise EarshotError(
+            f"{job.processes} processes for {torch.cuda.device_count()} GPUs; each needs its own"
+        )
+    return Fabric(
+        accelerator=device,
         devices=job.processes,
         strategy="ddp" if job.processes > 1 else "auto",
         precision=job.recipe.precision,
     )
-    return list(fabric.launch(one_process, job, watch))
 
 
 def one_process(fabric: Any, job: Job, watch: Callable[[bool], Watch]) -> list[dict[str, Any]]:
     """The run of one process."""
     run = RunFolder(path=job.out, writes=fabric.is_global_zero)
-    recipe = run.recipe() if job.resume else job.recipe
+    recipe = resumed_recipe(run, job.recipe) if job.resume else job.recipe
     datasets = load_training(recipe.data, job.data, allow_missing=job.allow_missing)
     validation = load_one(recipe.data.validate, job.data, allow_missing=job.allow_missing)
-    data = {
+    teachers = load_teachers(job.teachers) if job.teachers else None
+    data: dict[str, Any] = {
         "train": [fingerprint(dataset) for dataset in datasets],
         "validate": fingerprint(validation),
     }
+    if teachers is not None:
+        data["teachers"] = [teacher.fingerprint for teacher in teachers.teachers]
     if not job.resume:
         run.begin(recipe, data)
     elif run.data() != data:
         raise EarshotError(
-            f"{job.data} does not hold the data that {job.out} was begun on (data.json tells); "
-            f"resume with that, or begin a new run"
+            f"{job.data} does not hold the data that {job.out} was begun on, or the teachers are "
+            f"others (data.json tells); resume with those, or begin a new run"
         )
     network = initial_network(recipe).to(fabric.device)
-    material = prepare(network, recipe, datasets, validation, job)
+    material = prepare(network, recipe, datasets, validation, teachers)
     # What is drawn here is nobody else's business.
     with torch.random.fork_rng():
         training = Training(network, recipe, material, run, fabric)
@@ -89,7 +107,22 @@ def one_process(fabric: Any, job: Job, watch: Callable[[bool], Watch]) -> list[d
         training.fit(watch(fabric.is_global_zero))
     if fabric.is_global_zero and training.history:
         draw(training.history, job.out / "plots")
-    return training.history
+    return training.history if fabric.is_global_zero else []
+
+
+def resumed_recipe(run: RunFolder, asked: Recipe) -> Recipe:
+    """The recipe of a run that goes on, which is what it was begun with.
+
+    Raises:
+        EarshotError: there is no run, or another recipe was asked for.
+    """
+    recipe = run.recipe()
+    if path := first_difference(recipe, asked):
+        raise EarshotError(
+            f"{run.path} was begun with another {path}; a run goes on as it was begun: "
+            f"earshot train {run.path / 'recipe.json'} --resume"
+        )
+    return recipe
 
 
 def initial_network(recipe: Recipe) -> DualEncoder:
@@ -155,18 +188,15 @@ def prepare(
     recipe: Recipe,
     datasets: Sequence[Dataset],
     validation: Dataset,
-    job: Job,
+    teachers: Teachers | None,
 ) -> Material:
-    """The pairs, what frozen towers make of them, and the teachers."""
+    """The pairs, what frozen towers make of them, and what the teachers do."""
     pairs = Pairs(datasets, sample_rate_hz=network.audio.sample_rate_hz)
-    teachers: Teachers | None = None
-    if job.teachers:
-        teachers = load_teachers(job.teachers).for_pairs(pairs)
     cache, workers = home() / "cache" / "features", recipe.batches.workers
     return Material(
         pairs=with_frozen_features(network, pairs, cache, workers),
         validation=validation,
-        teachers=teachers,
+        teachers=teachers.for_pairs(pairs) if teachers is not None else None,
         heard=validation_vectors(network, validation, cache, workers),
     )
 
