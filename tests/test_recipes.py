@@ -106,6 +106,7 @@ SALSA = {
     "model.temperature": 0.05,
     "model.train_temperature": False,
     "loss.kind": "multiple-positives",
+    "loss.weighting": "cells",
     "loss.supervised_weight": 1.0,
     "loss.distillation_weight": 0.0,
     "optimizer.kind": "adamw",

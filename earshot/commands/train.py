@@ -33,7 +33,9 @@ def train(
         list[str] | None, typer.Option("--set", help="path=value overrides a field; repeatable.")
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the resolved recipe alone.")] = False,
-    tiny: Annotated[bool, typer.Option("--tiny", help="Tiny towers, two epochs: a trial.")] = False,
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="Tiny towers, two epochs, soundscapes will do: a trial.")
+    ] = False,
     init: Annotated[
         Path | None, typer.Option(help="Begin with the weights of this model or run.")
     ] = None,
@@ -58,7 +60,7 @@ def train(
     from earshot.train.start import train as run
 
     require_logger(log)
-    chosen = with_init(chosen_recipe(recipe, settings or [], tiny), init)
+    chosen = with_init(chosen_recipe(recipe, settings or [], data, tiny=tiny), init)
     if show:
         print(resolved(chosen))
         return
@@ -78,7 +80,8 @@ def train(
         search(job, sweep, trials, as_json=as_json)
         return
     history = run(job, lambda first: watcher(chosen, out, log, quiet=as_json or not first))
-    report(history, chosen, out, as_json=as_json)
+    if history:  # In the first process.
+        report(history, chosen, out, as_json=as_json)
 
 
 def search(job: Job, ranges: list[str], trials: int, *, as_json: bool) -> None:
@@ -107,8 +110,9 @@ def shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def chosen_recipe(name: str, settings: list[str], tiny: bool) -> Recipe:
+def chosen_recipe(name: str, settings: list[str], data: Path | None, *, tiny: bool) -> Recipe:
     """The recipe of a name or a file, made tiny if asked for, with its settings overridden."""
+    from earshot.recipes import on_what_is_there
     from earshot.recipes import recipe as by_name
     from earshot.recipes import tiny as made_tiny
     from earshot.train.recipe import overridden, recipe_from
@@ -119,6 +123,7 @@ def chosen_recipe(name: str, settings: list[str], tiny: bool) -> Recipe:
         found = by_name(name)
     if tiny:
         found = made_tiny(found, tiny_text())
+        found = on_what_is_there(found, data) if data is not None else found
     return overridden(found, settings)
 
 

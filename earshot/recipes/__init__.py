@@ -14,11 +14,11 @@ from earshot.recipes.dcase2025 import beats_baseline as beats
 from earshot.recipes.dcase2025 import of
 from earshot.recipes.dcase2025 import passt_baseline as passt
 from earshot.recipes.demo import demo
-from earshot.recipes.tiny import tiny
+from earshot.recipes.tiny import on_what_is_there, tiny
 from earshot.train.recipe import Recipe
 from earshot.types import EarshotError
 
-__all__ = ["RECIPES", "recipe", "research_only", "tiny"]
+__all__ = ["RECIPES", "on_what_is_there", "recipe", "research_only", "tiny"]
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "irit-2022": irit.irit_2022,

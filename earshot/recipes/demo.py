@@ -10,9 +10,9 @@ from __future__ import annotations
 from earshot.batches import BatchConfig
 from earshot.encoders.text import TextConfig
 from earshot.model.dual import AudioSide, DualEncoderConfig, TextSide
-from earshot.recipes.parts import affine
+from earshot.recipes.parts import SOUNDSCAPES, affine
 from earshot.text import AS_WRITTEN
-from earshot.train.recipe import DataConfig, LossConfig, OptimizerConfig, Recipe, ScheduleConfig
+from earshot.train.recipe import LossConfig, OptimizerConfig, Recipe, ScheduleConfig
 
 EPOCHS = 4
 
@@ -34,11 +34,7 @@ def demo() -> Recipe:
             dimension=384,
             temperature=0.07,
         ),
-        data=DataConfig(
-            train=("soundscapes:train",),
-            validate="soundscapes:validation",
-            test="soundscapes:test",
-        ),
+        data=SOUNDSCAPES,
         batches=BatchConfig(pairs=16, crop_s=5.0, workers=1, captions_per_clip=2),
         loss=LossConfig(kind="multiple-positives", weighting="pairs"),
         optimizer=OptimizerConfig(rate=2e-3, weight_decay=1e-2),

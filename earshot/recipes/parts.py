@@ -6,11 +6,15 @@ from earshot.batches import BatchConfig
 from earshot.encoders.text import TextConfig
 from earshot.model.dual import AudioSide, HeadConfig, TextSide
 from earshot.text import AS_WRITTEN, CleanUp
-from earshot.train.recipe import LossConfig
+from earshot.train.recipe import DataConfig, LossConfig
 
 CLOTHO, AUDIOCAPS, WAVCAPS = "clotho:development", "audiocaps:train", "wavcaps:all"
 EXCLUDED = "dcase2025_task6_excluded_freesound_ids.csv"
 """Freesound ids of Clotho's evaluation data, which training on WavCaps has to leave out."""
+
+SOUNDSCAPES = DataConfig(
+    train=("soundscapes:train",), validate="soundscapes:validation", test="soundscapes:test"
+)
 
 MULTIPLE_POSITIVES = LossConfig(
     kind="multiple-positives", weighting="cells", supervised_weight=1.0, distillation_weight=0.0

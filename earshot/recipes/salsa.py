@@ -21,7 +21,7 @@ from earshot.recipes.parts import (
     passt,
     roberta,
 )
-from earshot.train.recipe import DataConfig, LossConfig, OptimizerConfig, Recipe, ScheduleConfig
+from earshot.train.recipe import DataConfig, OptimizerConfig, Recipe, ScheduleConfig
 
 
 def stage1() -> Recipe:
@@ -140,7 +140,7 @@ def stage2() -> Recipe:
         stage1(),
         name="salsa-2024-stage2",
         about="DCASE 2024 winner, stage 2: estimated correspondences",
-        loss=LossConfig(kind="multiple-positives", supervised_weight=0.0, distillation_weight=1.0),
+        loss=replace(MULTIPLE_POSITIVES, supervised_weight=0.0, distillation_weight=1.0),
         seed=144272510,
         initialise=("model=salsa-2024-stage1",),
     )

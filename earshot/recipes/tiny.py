@@ -10,6 +10,8 @@ from typing import Any
 from earshot.encoders.catalogue import FAMILIES, audio_encoder_config
 from earshot.encoders.tags import TAGS
 from earshot.model.dual import AudioSide, DualEncoderConfig, HeadConfig
+from earshot.recipes.parts import SOUNDSCAPES
+from earshot.train.data import is_kind
 from earshot.train.recipe import Recipe
 
 DIMENSION = 32
@@ -47,6 +49,13 @@ def tiny(recipe: Recipe, text_folder: Path) -> Recipe:
         compile=False,
         initialise=(),
     )
+
+
+def on_what_is_there(recipe: Recipe, folder: Path) -> Recipe:
+    """A tiny recipe on the soundscapes of a folder, if it holds some: they need no download."""
+    if not is_kind("soundscapes", folder / "train"):
+        return recipe
+    return replace(recipe, data=SOUNDSCAPES)
 
 
 def tiny_audio(model: DualEncoderConfig) -> AudioSide:
