@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from earshot import audio
 from earshot.batches import Batch, BatchConfig, Pairs, PairSampler, loader
+from earshot.batches.control_c import control_c_deferred
 from earshot.batches.draws import below, draws
 from earshot.batches.recordings import FILE, Recordings
 from earshot.datasets.pack import Pack, Settings
@@ -397,3 +398,17 @@ def test_control_c_ends_workers_quietly(tmp_path: Path) -> None:
         for _ in range(100):  # The server of workers ends once it sees that nobody needs it.
             os.killpg(run.pid, 0)
             sleep(0.1)
+
+
+def test_ctrl_c_is_put_off() -> None:
+    """What is under way is done before Ctrl-C acts, also where it fails."""
+    done = []
+    with pytest.raises(KeyboardInterrupt), control_c_deferred():
+        signal.raise_signal(signal.SIGINT)
+        done.append("all of it")
+    assert done == ["all of it"]
+    with pytest.raises(KeyboardInterrupt), control_c_deferred():
+        signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("another process has stopped already")
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)

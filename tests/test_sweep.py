@@ -68,3 +68,27 @@ def test_a_search_is_made_of_runs_and_goes_on(
     assert sweep(job, ranges, 3, lambda first: Silent()) == every
     with pytest.raises(EarshotError, match="nothing to sweep"):
         sweep(job, [], 3, lambda first: Silent())
+    with pytest.raises(EarshotError, match="a search with other ranges; name a new folder"):
+        sweep(job, ranges[:1], 4, lambda first: Silent())
+    other = replace(job, recipe=replace(given, seed=8))
+    with pytest.raises(EarshotError, match="a search with other settings"):
+        sweep(other, ranges, 4, lambda first: Silent())
+
+
+def test_a_search_survives_trials_that_diverge(
+    text_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    job = Job(
+        recipe=replace(recipe(text_folder), epochs=1), data=data, out=tmp_path / "s", device="cpu"
+    )
+    told: list[dict[str, Any]] = []
+    ranges = [parse_range("optimizer.rate=1e-3,1e30")]
+    found = sweep(job, ranges, 4, lambda first: Silent(), told.append)
+    assert len(told) == 4
+    wild = [row for row in told if row["optimizer.rate"] == 1e30]
+    assert wild
+    assert all("is nan in epoch 1" in row["diverged"] for row in wild)
+    assert {row["optimizer.rate"] for row in found} == {1e-3}
+    with pytest.raises(EarshotError, match="all 1 trials diverged"):
+        wild_only = [parse_range("optimizer.rate=1e30,1e31")]
+        sweep(replace(job, out=tmp_path / "w"), wild_only, 1, lambda first: Silent())

@@ -416,6 +416,8 @@ def test_show_prints_the_recipe_and_nothing_is_loaded() -> None:
         earshot("train", "salsa-2024-stage", "--show")
     )
     assert "--data FOLDER" in refused(earshot("train", "salsa-2024-stage1"))
+    search = ("--data", ".", "--out", "s", "--sweep", "seed=1,2")
+    assert "goes on by itself" in refused(earshot("train", "irit-2022", *search, "--resume"))
     assert "there are tensorboard and wandb" in refused(
         earshot("train", "salsa-2024-stage1", "--log", "paper")
     )

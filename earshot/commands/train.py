@@ -77,6 +77,10 @@ def train(
         processes=processes,
     )
     if sweep:
+        if resume or log:
+            raise EarshotError(
+                "--sweep goes on by itself and logs to files alone: no --resume, --log"
+            )
         search(job, sweep, trials, as_json=as_json)
         return
     history = run(job, lambda first: watcher(chosen, out, log, quiet=as_json or not first))

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from earshot.train.loop import best_row
-from earshot.train.recipe import overridden, plain, require_field
+from earshot.train.loop import DivergedError, best_row
+from earshot.train.recipe import overridden, plain, require_field, resolved
 from earshot.train.start import Job, train
 from earshot.types import EarshotError
 
@@ -78,8 +78,11 @@ def sweep(
 ) -> list[dict[str, Any]]:
     """Run trials until there are so many, those of earlier calls included; best first.
 
+    A trial that diverges is told and counted, and the search goes on.
+
     Raises:
-        EarshotError: no ranges, or whatever a run raises.
+        EarshotError: no ranges, others than the search began with, none that did not diverge, or
+            whatever else a run raises.
     """
     import optuna
 
@@ -89,10 +92,11 @@ def sweep(
     job.out.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         storage=f"sqlite:///{(job.out / 'sweep.db').resolve()}",
-        study_name=job.recipe.name,
+        study_name="sweep",
         direction="maximize",
         load_if_exists=True,
     )
+    require_same_search(job, ranges, study)
     # A sampler begins anew with each call: the same seed would suggest the same values again.
     seed = job.recipe.seed + len(study.trials)
     study.sampler = optuna.samplers.TPESampler(seed=seed)
@@ -101,16 +105,39 @@ def sweep(
         values = {choice.path: suggested(trial, choice) for choice in ranges}
         recipe = overridden(job.recipe, [f"{k}={json.dumps(v)}" for k, v in values.items()])
         folder = job.out / f"trial-{trial.number:03}"
-        history = train(replace(job, recipe=recipe, out=folder), watch)
+        try:
+            history = train(replace(job, recipe=recipe, out=folder), watch)
+        except DivergedError as error:
+            told({"trial": trial.number, "diverged": str(error), **values})
+            raise optuna.TrialPruned from error
         best = best_row(history, recipe.select)
         told({"trial": trial.number, recipe.select: best[recipe.select], **values})
         return float(best[recipe.select])
 
     finished = optuna.trial.TrialState.COMPLETE
-    left = trials - sum(trial.state == finished for trial in study.trials)
+    over = (finished, optuna.trial.TrialState.PRUNED)
+    left = trials - sum(trial.state in over for trial in study.trials)
     if left > 0:
         study.optimize(one, n_trials=left)
-    return listed(study, job.recipe.select, finished)
+    found = listed(study, job.recipe.select, finished)
+    if not found:
+        raise EarshotError(f"all {trials} trials diverged; search lower optimizer.rate")
+    return found
+
+
+def require_same_search(job: Job, ranges: Sequence[Range], study: Any) -> None:
+    """Check that a search goes on with the recipe and the ranges that it began with.
+
+    Raises:
+        EarshotError: they are others, so that its trials could not be compared.
+    """
+    asked = {"settings": resolved(job.recipe), "ranges": [repr(choice) for choice in ranges]}
+    begun = study.user_attrs.get("search")
+    if begun is None:
+        study.set_user_attr("search", asked)
+    elif begun != asked:
+        what = next(name for name, value in asked.items() if value != begun[name])
+        raise EarshotError(f"{job.out} is a search with other {what}; name a new folder")
 
 
 def listed(study: Any, metric: str, finished: Any) -> list[dict[str, Any]]:
