@@ -239,7 +239,7 @@ def test_a_run_folder_tells_all(text_folder: Path, data: Path, tmp_path: Path) -
     write_soundscapes(tmp_path / "other" / "validation", split="validation", scenes=5)
     with pytest.raises(EarshotError, match=r"data\.json tells"):
         run(given, tmp_path / "other", folder, resume=True)
-    with pytest.raises(EarshotError, match=r"with another optimizer\.rate; .*json --resume"):
+    with pytest.raises(EarshotError, match=r"with another optimizer\.rate; .* --resume"):
         run(replace(given, optimizer=OptimizerConfig(rate=1.0)), data, folder, resume=True)
     with pytest.raises(EarshotError, match="holds other files; name a new folder"):
         run(given, data, folder / "plots")

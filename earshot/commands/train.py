@@ -33,9 +33,7 @@ def train(
         list[str] | None, typer.Option("--set", help="path=value overrides a field; repeatable.")
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Print the resolved recipe alone.")] = False,
-    tiny: Annotated[
-        bool, typer.Option("--tiny", help="Tiny towers, two epochs, soundscapes will do: a trial.")
-    ] = False,
+    tiny: Annotated[bool, typer.Option("--tiny", help="Tiny towers, two epochs: a trial.")] = False,
     init: Annotated[
         Path | None, typer.Option(help="Begin with the weights of this model or run.")
     ] = None,
@@ -77,21 +75,20 @@ def train(
         processes=processes,
     )
     if sweep:
-        if resume or log:
-            raise EarshotError(
-                "--sweep goes on by itself and logs to files alone: no --resume, --log"
-            )
-        search(job, sweep, trials, as_json=as_json)
+        search(job, sweep, trials, log, as_json=as_json)
         return
     history = run(job, lambda first: watcher(chosen, out, log, quiet=as_json or not first))
     if history:  # In the first process.
         report(history, chosen, out, as_json=as_json)
 
 
-def search(job: Job, ranges: list[str], trials: int, *, as_json: bool) -> None:
+def search(job: Job, ranges: list[str], trials: int, log: str | None, *, as_json: bool) -> None:
     """Run a sweep and tell its trials, the best first."""
     from earshot.train.sweep import parse_range
     from earshot.train.sweep import sweep as run
+
+    if job.resume or log:
+        raise EarshotError("--sweep goes on by itself and logs to files alone: no --resume, --log")
 
     def tell(row: Mapping[str, Any]) -> None:
         if not as_json:

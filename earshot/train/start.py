@@ -120,7 +120,7 @@ def resumed_recipe(run: RunFolder, asked: Recipe) -> Recipe:
     if path := first_difference(recipe, asked):
         raise EarshotError(
             f"{run.path} was begun with another {path}; a run goes on as it was begun: "
-            f"earshot train {run.path / 'recipe.json'} --resume"
+            f"earshot train {run.path / 'recipe.json'} --data … --out {run.path} --resume"
         )
     return recipe
 
