@@ -254,20 +254,6 @@ def test_devices_that_are_not_there(text_folder: Path, data: Path, tmp_path: Pat
     assert not (tmp_path / "run").exists()
 
 
-def test_two_processes_write_and_tell_as_one(data: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    command = ("train", "salsa-2024-stage1", "--tiny", "--data", data, "--out", out)
-    command = (*command, "--device", "cpu", "--set", "batches.captions_per_clip=1")
-    done = earshot(*command, "--processes", "2")
-    assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()] == [
-        *("epoch", "epoch", "best:", "next:")
-    ]
-    assert len(RunFolder(path=out).history()) == 2
-    assert (out / "best" / "model.safetensors").is_file()
-    assert "holds a run" in refused(earshot(*command, "--processes", "2"))
-
-
 def test_a_loss_that_is_no_number_stops_the_run(
     text_folder: Path, data: Path, tmp_path: Path
 ) -> None:
