@@ -139,8 +139,9 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find the recordings, and the seconds in them, that fit a description."""
+    from earshot.conditions import parse_condition
     from earshot.console import print_hits
-    from earshot.search import Searcher, parse_condition, read_queries
+    from earshot.search import Searcher, read_queries
 
     asked = one_or_many(query, read_queries(queries) if queries else None)
     conditions = [parse_condition(text) for text in where or []]

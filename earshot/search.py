@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast, get_args, get_type_hints
 
 from earshot.model import load, require_same_model
 from earshot.store import is_storable, open_store
@@ -114,31 +112,3 @@ def read_queries(path: Path) -> list[str]:
         if not (row["query"] or "").strip():
             raise EarshotError(f"{path}, row {number}: the query is empty")
     return [row["query"] for row in rows]
-
-
-def parse_condition(text: str) -> Condition:
-    """Read a filter such as `duration_s < 10`.
-
-    Raises:
-        EarshotError: with the fields and operators that there are.
-    """
-    hints = get_type_hints(Condition)
-    fields, operators = get_args(hints["field"]), get_args(hints["operator"])
-    match = re.fullmatch(r"\s*(\w+)\s*(<=|>=|!=|<|>|=)\s*(.+?)\s*", text)
-    if not match or match[1] not in fields:
-        raise EarshotError(
-            f"cannot read the filter {text!r}; write FIELD OPERATOR VALUE with a field of "
-            f"{', '.join(fields)} and an operator of {' '.join(operators)}: 'duration_s < 10'"
-        )
-    field, operator = cast("Any", match[1]), cast("Any", match[2])
-    return Condition(field=field, operator=operator, value=condition_value(field, match[3]))
-
-
-def condition_value(field: str, text: str) -> Any:
-    """The value of a filter in its field's type."""
-    if field == "path":
-        return text.strip("'\"")
-    try:
-        return float(text)
-    except ValueError:
-        raise EarshotError(f"{field} is compared with a number, not with {text!r}") from None

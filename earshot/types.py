@@ -244,9 +244,24 @@ class EmbeddedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """A filter on the columns of a file; several conditions must all hold."""
+    """A filter on the columns of a file; several conditions must all hold.
 
-    field: Literal["path", "duration_s", "sample_rate_hz", "channels"]
+    `folder = X` holds for all files below X, `tag = X` where X is one of the tags; text other than
+    paths is compared without regard to case, and dates as far as they are given.
+    """
+
+    field: Literal[
+        "path",
+        "folder",
+        "duration_s",
+        "sample_rate_hz",
+        "channels",
+        "date",
+        "licence",
+        "tag",
+        "category",
+        "creator",
+    ]
     operator: Literal["<", "<=", "=", "!=", ">=", ">"]
     value: str | float
 

@@ -9,10 +9,9 @@ from conftest import needs
 
 from earshot.library import index
 from earshot.model import model_manifest
-from earshot.search import Searcher, best_of_clips, parse_condition, read_queries
+from earshot.search import Searcher, best_of_clips, read_queries
 from earshot.store import create_store
 from earshot.types import (
-    Condition,
     EarshotError,
     EmbeddedFile,
     FileRecord,
@@ -71,22 +70,6 @@ def test_an_index_of_another_model_is_refused(random_model: Model) -> None:
     manifest = replace(model_manifest(random_model), fingerprint="0" * 64)
     with pytest.raises(EarshotError, match="do not compare"):
         Searcher(random_model, create_store(":memory:", manifest))
-
-
-def test_conditions_are_read() -> None:
-    expected = Condition(field="duration_s", operator="<", value=10.0)
-    assert parse_condition("duration_s < 10") == expected
-    assert parse_condition("duration_s<10") == expected
-    quoted = Condition(field="path", operator="!=", value="/it's a < b.wav")
-    assert parse_condition('path != "/it\'s a < b.wav"') == quoted
-
-
-@pytest.mark.parametrize(
-    "text", ["duration < 10", "duration_s", "duration_s < ten", "duration_s ~ 3", "", "1=1; drop"]
-)
-def test_conditions_that_cannot_be_read(text: str) -> None:
-    with pytest.raises(EarshotError):
-        parse_condition(text)
 
 
 def test_queries_from_a_file(tmp_path: Path) -> None:

@@ -306,7 +306,7 @@ def test_queries_without_direction_are_refused(store: Store, query: np.ndarray, 
 @pytest.mark.parametrize(
     ("field", "operator", "value", "says"),
     [
-        ("sha256", "=", "x", "no field 'sha256'; there are path, duration_s"),
+        ("sha256", "=", "x", "no field 'sha256'; there are path, folder"),
         ("path", "LIKE", "x", "no operator 'LIKE'; there are < <="),
         ("path", "=", 3, "compare a path with text"),
         ("path", "=", "\udcff", "not valid UTF-8"),

@@ -7,28 +7,16 @@ D embedding dimension, Q queries.
 from __future__ import annotations
 
 import math
-import operator
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
+from earshot.conditions import check_condition
 from earshot.types import Condition, EarshotError, EmbeddedFile, Manifest
 
 # Models that normalise in half precision miss length one by up to 5e-4.
 UNIT_TOLERANCE = 1e-3
-
-NUMBER_FIELDS = ("duration_s", "sample_rate_hz", "channels")
-FIELDS = ("path", *NUMBER_FIELDS)
-OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    "=": operator.eq,
-    "!=": operator.ne,
-    ">=": operator.ge,
-    ">": operator.gt,
-}
 
 
 def is_storable(text: str) -> bool:
@@ -123,24 +111,6 @@ def check_search(limit: int, where: Sequence[Condition]) -> None:
         EarshotError: names the fields, operators or kinds of value that are allowed.
     """
     if limit < 1:
-        raise EarshotError(f"limit {limit}: ask for at least 1 segment")
+        raise EarshotError(f"limit {limit}: ask for at least 1 segment or file")
     for condition in where:
-        if condition.field not in FIELDS:
-            raise EarshotError(f"no field {condition.field!r}; there are {', '.join(FIELDS)}")
-        if condition.operator not in OPERATORS:
-            raise EarshotError(
-                f"no operator {condition.operator!r}; there are {' '.join(OPERATORS)}"
-            )
-        _check_value(condition)
-
-
-def _check_value(condition: Condition) -> None:
-    value: object = condition.value
-    if condition.field == "path":
-        if not isinstance(value, str):
-            raise EarshotError(f"path {condition.operator} {value!r}: compare a path with text")
-        check_path(value)
-    elif not (isinstance(value, int | float) and math.isfinite(value)):
-        raise EarshotError(
-            f"{condition.field} {condition.operator} {value!r}: compare it with a finite number"
-        )
+        check_condition(condition)

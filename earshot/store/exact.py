@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from earshot.store.checks import OPERATORS
+from earshot.conditions import Comparer, holds
 from earshot.types import Condition, SegmentHit
 
 # Float32 products of unit vectors are off by about 1e-7; ten times a hundred is on the safe side.
@@ -27,8 +27,8 @@ BLOCK_ROWS = 1024
 class SegmentTable:
     """Searchable segments ordered by path, then start.
 
-    `vectors` is (N, D); `columns` holds path, start_s, end_s, duration_s, sample_rate_hz and
-    channels, each (N,).
+    `vectors` is (N, D); `columns` holds path, start_s, end_s, and what conditions ask for:
+    duration_s, sample_rate_hz, channels, date and facets, each (N,).
     """
 
     vectors: np.ndarray
@@ -65,10 +65,14 @@ def exact_scores(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
 
 def _holds(table: SegmentTable, where: Sequence[Condition]) -> np.ndarray:
     mask = np.ones(len(table.vectors), dtype=bool)
+    comparer = Comparer(column=table.columns.__getitem__, contains=_contains)
     for condition in where:
-        column = table.columns[condition.field]
-        mask &= OPERATORS[condition.operator](column, condition.value).astype(bool)
+        mask &= holds(condition, comparer).astype(bool)
     return mask
+
+
+def _contains(texts: np.ndarray, part: str) -> np.ndarray:
+    return np.fromiter((part in text for text in texts), dtype=bool, count=len(texts))
 
 
 def _score_rows(vectors: np.ndarray, queries: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -23,13 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from earshot.store.checks import (
-    OPERATORS,
-    check_files,
-    check_search,
-    is_storable,
-    unit_queries,
-)
+from earshot.conditions import Comparer, holds
+from earshot.store.checks import check_files, check_search, is_storable, unit_queries
 from earshot.store.exact import SegmentTable, exact_scores, search_exactly
 from earshot.store.rows import (
     FILE_COLUMNS,
@@ -288,9 +283,10 @@ def _searchable() -> Any:
 
 
 def _filter(where: Sequence[Condition]) -> Any:
-    from lancedb.expr import col, lit
+    from lancedb.expr import Expr, col, lit
 
-    return reduce(and_, (OPERATORS[c.operator](col(c.field), lit(c.value)) for c in where))
+    comparer = Comparer(column=col, constant=lit, contains=Expr.contains)
+    return reduce(and_, (holds(condition, comparer) for condition in where))
 
 
 @contextmanager

@@ -1,0 +1,151 @@
+"""Filters: what can be asked of a file, how that is read, and how it holds against columns.
+
+One meaning for every store: a condition becomes comparisons of four kinds of columns (`path`,
+numbers, `date`, and `facets`, which holds a file's labels), in whatever a store compares with.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast, get_args, get_type_hints
+
+from earshot.types import Condition, EarshotError, Notes
+
+NUMBER_FIELDS = ("duration_s", "sample_rate_hz", "channels")
+# What a file has or has not; there is no order to ask for.
+FACET_FIELDS = ("licence", "tag", "category", "creator")
+EQUALITY_FIELDS = ("folder", *FACET_FIELDS)
+FIELDS: tuple[str, ...] = get_args(get_type_hints(Condition)["field"])
+OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    "=": operator.eq,
+    "!=": operator.ne,
+    ">=": operator.ge,
+    ">": operator.gt,
+}
+DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?")
+# Sorts after every character of a date, so that `2020~` is the end of 2020.
+AFTER = "~"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparer:
+    """How a store compares: what stands for a column, for a constant, for "contains this text"."""
+
+    column: Callable[[str], Any]
+    constant: Callable[[Any], Any] = lambda value: value
+    contains: Callable[[Any, str], Any] = lambda text, part: part in text
+
+
+def parse_condition(text: str) -> Condition:
+    """Read a filter such as `duration_s < 10`, `date >= 2020-05` or `tag = rain`.
+
+    Raises:
+        EarshotError: with the fields and operators that there are.
+    """
+    match = re.fullmatch(r"\s*(\w+)\s*(<=|>=|!=|<|>|=)\s*(.+?)\s*", text)
+    if not match or match[1] not in FIELDS:
+        meant = get_close_matches(match[1], FIELDS, 1, 0.5) if match else []
+        hint = f"; did you mean {meant[0]!r}?" if meant else ": 'duration_s < 10'"
+        raise EarshotError(
+            f"cannot read the filter {text!r}; write FIELD OPERATOR VALUE with a field of "
+            f"{', '.join(FIELDS)} and an operator of {' '.join(OPERATORS)}{hint}"
+        )
+    field, relation = cast("Any", match[1]), cast("Any", match[2])
+    condition = Condition(field=field, operator=relation, value=_value(field, match[3]))
+    check_condition(condition)
+    return condition
+
+
+def _value(field: str, text: str) -> str | float:
+    if field not in NUMBER_FIELDS:
+        text = text.strip("'\"")
+        return str(Path(text).expanduser().resolve()) if field == "folder" else text
+    try:
+        return float(text)
+    except ValueError:
+        raise EarshotError(f"{field} is compared with a number, not with {text!r}") from None
+
+
+def check_condition(condition: Condition) -> None:
+    """Refuse a condition on things that no file has.
+
+    Raises:
+        EarshotError: names the fields, operators or kinds of value that are allowed.
+    """
+    field, relation, value = condition.field, condition.operator, cast("object", condition.value)
+    asked = f"{field} {relation} {value!r}"
+    if field not in FIELDS:
+        raise EarshotError(f"no field {field!r}; there are {', '.join(FIELDS)}")
+    if relation not in OPERATORS:
+        raise EarshotError(f"no operator {relation!r}; there are {' '.join(OPERATORS)}")
+    if field in EQUALITY_FIELDS and relation not in ("=", "!="):
+        raise EarshotError(f"{asked}: {field} has no order; ask with = or !=")
+    if field in NUMBER_FIELDS:
+        if not (isinstance(value, int | float) and math.isfinite(value)):
+            raise EarshotError(f"{asked}: compare it with a finite number")
+    elif not isinstance(value, str):
+        raise EarshotError(f"{asked}: compare a {field} with text")
+    elif value != value.encode(errors="ignore").decode():
+        raise EarshotError(f"{asked}: the text is not valid UTF-8; no stored file can have it")
+    elif field == "date" and not DATE.fullmatch(value):
+        raise EarshotError(f"{asked}: write a date as 2020, 2020-05 or 2020-05-31")
+
+
+def holds(condition: Condition, comparer: Comparer) -> Any:
+    """Whether a sound condition holds, in what the comparer's columns are made of."""
+    field, relation, value = condition.field, condition.operator, condition.value
+    constant = comparer.constant
+    if field == "path" or field in NUMBER_FIELDS:
+        return OPERATORS[relation](comparer.column(field), constant(value))
+    if field == "folder":
+        return _in_folder(comparer, str(value), relation == "=")
+    if field == "date":
+        return _dated(comparer, relation, str(value))
+    has = comparer.contains(comparer.column("facets"), _facet(field, str(value)))
+    return has == constant(relation == "=")
+
+
+def _in_folder(comparer: Comparer, folder: str, inside: bool) -> Any:
+    """Paths below a folder are those from `folder/` to before `folder0`, 0 following the slash."""
+    separator = "\\" if "\\" in folder and "/" not in folder else "/"
+    start = folder.rstrip(separator) + separator
+    end = start[:-1] + chr(ord(separator) + 1)
+    path = comparer.column("path")
+    if inside:
+        return (path >= comparer.constant(start)) & (path < comparer.constant(end))
+    return (path < comparer.constant(start)) | (path >= comparer.constant(end))
+
+
+def _dated(comparer: Comparer, relation: str, value: str) -> Any:
+    """Compare as far as the asked date goes; a file without a date is only ever unequal."""
+    date = comparer.column("date")
+    start, end = comparer.constant(value), comparer.constant(value + AFTER)
+    if relation == "=":
+        return (date >= start) & (date < end)
+    if relation == "!=":
+        return (date < start) | (date >= end)
+    if relation in ("<", "<="):
+        return (date < (start if relation == "<" else end)) & (date > comparer.constant(""))
+    return date >= (start if relation == ">=" else end)
+
+
+def facets_of(notes: Notes) -> str:
+    """The labels of a file as lines, for `holds` to look for: one for each tag and name."""
+    category = notes.category
+    labels = [("category", category), ("category", category.partition("-")[0])]
+    labels += [("licence", notes.licence), ("creator", notes.creator)]
+    labels += [("tag", tag) for tag in notes.tags]
+    lines = dict.fromkeys(_facet(field, text).strip("\n") for field, text in labels if text)
+    return "\n" + "".join(f"{line}\n" for line in lines)
+
+
+def _facet(field: str, text: str) -> str:
+    return f"\n{field}={' '.join(text.casefold().split())}\n"
