@@ -15,9 +15,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
-from earshot.types import Condition, EarshotError, Notes
+from earshot.types import Condition, EarshotError, Notes, NumberField
 
-NUMBER_FIELDS = ("duration_s", "sample_rate_hz", "channels")
+NUMBER_FIELDS: tuple[str, ...] = get_args(NumberField)
 # What a file has or has not; there is no order to ask for.
 FACET_FIELDS = ("licence", "tag", "category", "creator")
 EQUALITY_FIELDS = ("folder", *FACET_FIELDS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 from earshot.audio import AUDIO_SUFFIXES
 from earshot.embed import embed_files, file_state
 from earshot.files import atomic_write
+from earshot.metadata import Tables, read_notes
 from earshot.model import DEFAULT_MODEL, load, model_manifest, require_same_model
 from earshot.store import create_store, is_storable, open_store, store_exists
 from earshot.types import (
@@ -189,11 +190,36 @@ def index(
     store.drop(plan.removed)
     cut = (store.manifest.segment_s, store.manifest.hop_s)
     embedded = embed_files((*plan.new, *plan.changed), model, workers=workers, cut=cut, heard=heard)
-    for batch in by_size_or_time(map(finished, embedded)):
+    tables = Tables()
+    for batch in by_size_or_time(noted(finished(file), tables) for file in embedded):
         store.put(batch)
-    if progress.files_total or plan.removed:
+    refreshed = refresh_notes(store, plan.unchanged, before, tables)
+    if progress.files_total or plan.removed or refreshed:
         store.optimize()
     return summarise(plan, before, store.files(), progress)
+
+
+def noted(file: EmbeddedFile, tables: Tables) -> EmbeddedFile:
+    """A file with what it, and a table beside it, says of itself."""
+    if file.record.broken:
+        return file
+    path = file.record.state.path
+    notes = read_notes(path, tables.row(path))
+    return replace(file, record=replace(file.record, notes=notes, beside=tables.digest(path)))
+
+
+def refresh_notes(
+    store: Store, paths: Sequence[str], known: Mapping[str, FileRecord], tables: Tables
+) -> int:
+    """Read anew the notes of files whose row in a table has changed; gives their number.
+
+    Their sound is not looked at: segments and vectors are put back as they are.
+    """
+    changed = [path for path in paths if tables.digest(path) != known[path].beside]
+    for start in range(0, len(changed), WRITE_FILES):
+        stored = store.segments(changed[start : start + WRITE_FILES])
+        store.put([noted(file, tables) for file in stored.values()])
+    return len(changed)
 
 
 def compare(

@@ -48,6 +48,10 @@ class SegmentHit:
     end_s: float
 
 
+# Where the words of a file come from; a match is told by the first of them that holds it.
+WORD_FIELDS = ("name", "title", "tags", "category", "folder", "description", "creator")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WordMatch:
     """A word of a query and the word of a file that answers it, in one of its `WORD_FIELDS`."""
@@ -209,7 +213,7 @@ class Notes:
     """What a file, or a table beside it, says of it in words; all may be empty.
 
     `category` is that of the Universal Category System, `CATEGORY-SUBCATEGORY`; `date` is when it
-    was recorded, else when the file was last changed, YYYY-MM-DD.
+    was recorded, else when the file was last changed, YYYY-MM-DD or as much of it as is known.
     """
 
     title: str = ""
@@ -231,6 +235,8 @@ class FileRecord:
     channels: int = 0
     broken: str = ""
     notes: Notes = Notes()
+    beside: str = ""
+    """A hash of what the table beside the file says of it, as it went into the notes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +248,9 @@ class EmbeddedFile:
     vectors: np.ndarray
 
 
+NumberField = Literal["duration_s", "sample_rate_hz", "channels"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """A filter on the columns of a file; several conditions must all hold.
@@ -250,18 +259,7 @@ class Condition:
     paths is compared without regard to case, and dates as far as they are given.
     """
 
-    field: Literal[
-        "path",
-        "folder",
-        "duration_s",
-        "sample_rate_hz",
-        "channels",
-        "date",
-        "licence",
-        "tag",
-        "category",
-        "creator",
-    ]
+    field: Literal["path", "folder", "date", "licence", "tag", "category", "creator", NumberField]
     operator: Literal["<", "<=", "=", "!=", ">=", ">"]
     value: str | float
 
@@ -311,6 +309,18 @@ class Store(Protocol):
 
         Raises:
             EarshotError: a query without direction, a limit below 1, or a senseless condition.
+        """
+
+    def search_words(
+        self, query: str, limit: int, where: Sequence[Condition] = ()
+    ) -> list[WordHit]:
+        """The best `limit` files by the words of their names, folders and notes, best first.
+
+        Word forms and small typos are allowed for. Equal scores are ordered by path. A query
+        without words finds nothing.
+
+        Raises:
+            EarshotError: a limit below 1, or a senseless condition.
         """
 
     def segments(self, paths: Collection[str]) -> dict[str, EmbeddedFile]:

@@ -61,6 +61,33 @@ def test_content_decides_not_time(tmp_path: Path, store: Store, random_model: Mo
     assert counts(index([tmp_path], store, random_model)) == (0, 1, 1, 0)
 
 
+def test_a_table_beside_recordings_is_followed(
+    tmp_path: Path, store: Store, random_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = map(str, make_recordings(tmp_path, 2))
+    table = tmp_path / "metadata.csv"
+    table.write_text("file_name,title,tags\n000.wav,Rain,wet\n")
+    index([tmp_path], store, random_model)
+    before = store.segments([first, second])
+    assert (before[first].record.notes.title, before[first].record.notes.tags) == ("Rain", ("wet",))
+    assert [hit.path for hit in store.search_words("rain", 5)] == [first]
+    table.write_text("file_name,title,tags\n000.wav,Snow,wet\n001.wav,Rain,\n")
+    assert counts(index([tmp_path], store, random_model)) == (0, 0, 2, 0)
+    after = store.segments([first, second])
+    assert [after[path].record.notes.title for path in (first, second)] == ["Snow", "Rain"]
+    assert [hit.path for hit in store.search_words("rain", 5)] == [second]
+    for path in (first, second):
+        assert after[path].segments == before[path].segments
+        assert np.array_equal(after[path].vectors, before[path].vectors)
+    table.unlink()
+    index([tmp_path], store, random_model)
+    assert {record.notes.title for record in store.files().values()} == {""}
+    written = []
+    monkeypatch.setattr(store, "put", written.append)
+    index([tmp_path], store, random_model)
+    assert written == [], "what has not changed is not written again"
+
+
 def test_other_roots_are_left_alone(tmp_path: Path, store: Store, random_model: Model) -> None:
     make_recordings(tmp_path / "a", 2)
     make_recordings(tmp_path / "b", 2)

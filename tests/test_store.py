@@ -537,8 +537,9 @@ def test_optimize_indexes_large_tables_only(tmp_path: Path) -> None:  # g
     crowd(large)
     large.put([broken("b")])
     large.optimize()
-    (index,) = large._table.list_indices()
+    index, words = sorted(large._table.list_indices(), key=lambda index: index.columns)
     assert (index.columns, index.index_type) == (["vector"], "IvfRq")
+    assert (words.columns, words.index_type) == (["words"], "FTS")
     new = embedded("new", units(3, 77))
     large.put([new])
     assert hits(large, new.vectors[:1], 1)[0].path == "new", "found before it is in the index"

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from earshot.conditions import check_condition
-from earshot.types import Condition, EarshotError, EmbeddedFile, Manifest
+from earshot.types import Condition, EarshotError, EmbeddedFile, FileRecord, Manifest
 
 # Models that normalise in half precision miss length one by up to 5e-4.
 UNIT_TOLERANCE = 1e-3
@@ -51,9 +51,22 @@ def check_files(files: Sequence[EmbeddedFile], manifest: Manifest) -> None:
     for file in files:
         check_path(file.record.state.path)
         check_path(file.record.broken)
+        check_notes(file.record)
         _check_segments(file)
         if file.segments:
             _check_unit_vectors(file, manifest.dimension)
+
+
+def check_notes(record: FileRecord) -> None:
+    """Refuse notes that could not be read back from a store.
+
+    Raises:
+        EarshotError: text that is not valid UTF-8.
+    """
+    notes = record.notes
+    texts = (notes.title, notes.description, *notes.tags, notes.category)
+    if not all(map(is_storable, (*texts, notes.creator, notes.licence, notes.date))):
+        raise EarshotError(f"{record.state.path}: its notes are not valid UTF-8; leave that out")
 
 
 def _check_segments(file: EmbeddedFile) -> None:

@@ -26,6 +26,7 @@ import numpy as np
 from earshot.conditions import Comparer, holds
 from earshot.store.checks import check_files, check_search, is_storable, unit_queries
 from earshot.store.exact import SegmentTable, exact_scores, search_exactly
+from earshot.store.lance_words import COLUMN, ScannedWords
 from earshot.store.rows import (
     FILE_COLUMNS,
     HIT_COLUMNS,
@@ -41,7 +42,16 @@ from earshot.store.rows import (
     segment_table,
     vectors_of,
 )
-from earshot.types import Condition, EarshotError, EmbeddedFile, FileRecord, Manifest, SegmentHit
+from earshot.store.words import WordIndex
+from earshot.types import (
+    Condition,
+    EarshotError,
+    EmbeddedFile,
+    FileRecord,
+    Manifest,
+    SegmentHit,
+    WordHit,
+)
 
 TABLE = "segments"
 # 50,000 x 911 floats are 182 MB in memory and 25 ms a query on two cores.
@@ -55,6 +65,11 @@ REFRESH = timedelta(seconds=5)
 # Old versions live this long past their end, for readers that are in the middle of one.
 GRACE = timedelta(hours=1)
 TIDY_ATTEMPTS = 3
+# The words are split, folded and stemmed already.
+AS_THEY_STAND: dict[str, Any] = {
+    "base_tokenizer": "whitespace",
+    **dict.fromkeys(("lower_case", "stem", "remove_stop_words", "ascii_folding"), False),
+}
 # Constant text; whatever comes from a user goes through expressions (`_any_of`, `_filter`).
 BLANKS = "number > 0 AND start_s IS NULL"
 
@@ -67,6 +82,7 @@ class LanceStore:
         self.manifest = manifest_of(table.schema, uri)
         self._table = table
         self._memory: tuple[int, SegmentTable] | None = None
+        self._words: tuple[int, WordIndex] | ScannedWords | None = None
 
     @classmethod
     def exists(cls, uri: str) -> bool:
@@ -160,18 +176,38 @@ class LanceStore:
             batches = [queries[start : start + BATCH_QUERIES] for start in starts]
             return [hits for batch in batches for hits in self._scan(batch, limit, where)]
 
+    def search_words(
+        self, query: str, limit: int, where: Sequence[Condition] = ()
+    ) -> list[WordHit]:
+        """See `Store.search_words`.
+
+        Beyond `exact_rows` rows LanceDB proposes the files, once `optimize` has indexed their
+        words; typos of words in files that were put after it are not allowed for until the next.
+        """
+        check_search(limit, where)
+        with _explained(self.uri, "read"):
+            version = self._table.version
+            indexed = any(index.columns == [COLUMN] for index in self._table.list_indices())
+            if indexed and self._table.count_rows() > self.exact_rows:
+                if not isinstance(self._words, ScannedWords) or self._words.version != version:
+                    self._words = ScannedWords(self._table)
+                return self._words.search(query, limit, _filter(where) if where else None)
+            if not isinstance(self._words, tuple) or self._words[0] != version:
+                self._words = version, WordIndex(list(self.files().values()))
+            return self._words[1].search(query, limit, where)
+
     def segments(self, paths: Collection[str]) -> dict[str, EmbeddedFile]:
         """See `Store.segments`."""
         wanted = [path for path in dict.fromkeys(paths) if is_storable(path)]
         if not wanted:
             return {}
-        columns = [*FILE_COLUMNS, "start_s", "end_s", "vector"]
+        columns = [*FILE_COLUMNS, "number", "start_s", "end_s", "vector"]
         with _explained(self.uri, "read"):
             rows = self._table.search().where(_any_of(wanted) & _searchable()).select(columns)
             return embedded_of(rows.to_arrow(), self.manifest.dimension)
 
     def optimize(self) -> None:
-        """Merge small files, drop old versions, and index the vectors of a large table.
+        """Merge small files, drop old versions, and index vectors and words of a large table.
 
         Later calls add new rows to the index; between calls LanceDB scans those exactly. Gives way
         to busy writers: what they keep from being done is left to the next call.
@@ -192,9 +228,10 @@ class LanceStore:
             self._table.delete(BLANKS)
         self._table.optimize(cleanup_older_than=GRACE)
         if self._table.count_rows() > self.exact_rows and not self._table.list_indices():
-            from lancedb.index import IvfRq
+            from lancedb.index import FTS, IvfRq
 
             self._table.create_index("vector", config=IvfRq(distance_type="cosine"))
+            self._table.create_index(COLUMN, config=FTS(**AS_THEY_STAND))
 
     def _merge(self, files: Sequence[EmbeddedFile], surplus: Sequence[tuple[str, int]]) -> int:
         """Put rows and blanks in one commit; gives its version.

@@ -7,9 +7,21 @@ from dataclasses import replace
 
 import numpy as np
 
+from earshot.conditions import NUMBER_FIELDS
 from earshot.store.checks import check_files, check_search, unit_queries
 from earshot.store.exact import SegmentTable, search_exactly
-from earshot.types import Condition, EarshotError, EmbeddedFile, FileRecord, Manifest, SegmentHit
+from earshot.store.words import WordIndex, filter_columns
+from earshot.types import (
+    Condition,
+    EarshotError,
+    EmbeddedFile,
+    FileRecord,
+    Manifest,
+    SegmentHit,
+    WordHit,
+)
+
+TEXT_COLUMNS = ("path", "date", "facets")
 
 
 class MemoryStore:
@@ -19,6 +31,7 @@ class MemoryStore:
         self.manifest = manifest
         self._files: dict[str, EmbeddedFile] = {}
         self._table: SegmentTable | None = None
+        self._words: WordIndex | None = None
 
     @classmethod
     def create(cls, uri: str, manifest: Manifest) -> MemoryStore:
@@ -43,13 +56,13 @@ class MemoryStore:
         """See `Store.put`."""
         check_files(files, self.manifest)
         self._files = self._files | {file.record.state.path: file for file in files}
-        self._table = None
+        self._table = self._words = None
 
     def drop(self, paths: Collection[str]) -> None:
         """See `Store.drop`."""
         gone = set(paths)
         self._files = {path: file for path, file in self._files.items() if path not in gone}
-        self._table = None
+        self._table = self._words = None
 
     def files(self) -> dict[str, FileRecord]:
         """See `Store.files`."""
@@ -64,6 +77,15 @@ class MemoryStore:
         if self._table is None:
             self._table = _segment_table(self._files, self.manifest.dimension)
         return search_exactly(self._table, queries, limit, where)
+
+    def search_words(
+        self, query: str, limit: int, where: Sequence[Condition] = ()
+    ) -> list[WordHit]:
+        """See `Store.search_words`."""
+        check_search(limit, where)
+        if self._words is None:
+            self._words = WordIndex(list(self.files().values()))
+        return self._words.search(query, limit, where)
 
     def segments(self, paths: Collection[str]) -> dict[str, EmbeddedFile]:
         """See `Store.segments`."""
@@ -87,17 +109,18 @@ def _segment_table(files: dict[str, EmbeddedFile], dimension: int) -> SegmentTab
         for file in (in_order(file) for _, file in sorted(files.items()) if file.segments)
         for number in range(len(file.segments))
     ]
-    records = [file.record for file, _ in order]
     segments = [file.segments[number] for file, number in order]
     vectors = [file.vectors[number] for file, number in order]
+    asked = {path: filter_columns(file.record) for path, file in files.items()}
+    rows = [asked[file.record.state.path] for file, _ in order]
+    texts = {name: np.array([row[name] for row in rows], dtype=object) for name in TEXT_COLUMNS}
+    numbers = {name: np.array([row[name] for row in rows]) for name in NUMBER_FIELDS}
     return SegmentTable(
         vectors=np.asarray(vectors, dtype=np.float32).reshape(len(order), dimension),
         columns={
-            "path": np.array([record.state.path for record in records], dtype=object),
             "start_s": np.array([segment.start_s for segment in segments]),
             "end_s": np.array([segment.end_s for segment in segments]),
-            "duration_s": np.array([record.duration_s for record in records]),
-            "sample_rate_hz": np.array([record.sample_rate_hz for record in records]),
-            "channels": np.array([record.channels for record in records]),
+            **texts,
+            **numbers,
         },
     )

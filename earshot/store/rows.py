@@ -1,7 +1,8 @@
 """The columns of the LanceDB table: arrow in, arrow out. One row per segment.
 
 A file's first row has number 0 and is always there; a file without segments (a broken one) has a
-first row without span and vector, which no search sees. A row without span and a higher number is
+first row without span and vector, which no search sees. What is said of a file is said on its first
+row alone, but for what filters ask for. A row without span and a higher number is
 a *blank*: it covers a segment that the file's present version no longer has.
 Axis legend: S segments, D embedding dimension, W stored width.
 """
@@ -11,13 +12,23 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import numpy as np
 
+from earshot.conditions import NUMBER_FIELDS, facets_of
 from earshot.store.exact import SegmentTable
-from earshot.types import EarshotError, EmbeddedFile, FileRecord, FileState, Manifest, Segment
+from earshot.store.terms import stored_words
+from earshot.types import (
+    EarshotError,
+    EmbeddedFile,
+    FileRecord,
+    FileState,
+    Manifest,
+    Notes,
+    Segment,
+)
 
 FORMAT = 2
 METADATA_KEY = b"earshot"
@@ -25,9 +36,15 @@ METADATA_KEY = b"earshot"
 # table declares its key; without it both inserts stay.
 KEY = {"lance-schema:unenforced-primary-key": "true"}
 STATE_COLUMNS = ("path", "size_bytes", "mtime_ns", "ctime_ns", "sha256")
-FILE_COLUMNS = (*STATE_COLUMNS, "duration_s", "sample_rate_hz", "channels", "broken")
+NOTE_COLUMNS = tuple(field.name for field in fields(Notes))
+FILE_COLUMNS = (
+    *(*STATE_COLUMNS, "duration_s", "sample_rate_hz", "channels", "broken"),
+    *(*NOTE_COLUMNS, "beside"),
+)
 HIT_COLUMNS = ("path", "start_s", "end_s")
-SEGMENT_COLUMNS = (*HIT_COLUMNS, "duration_s", "sample_rate_hz", "channels")
+SEGMENT_COLUMNS = (*HIT_COLUMNS, *NUMBER_FIELDS, "date", "facets")
+# Of use once for each file; the others must lie where a filter looks, on every row.
+FIRST_ROW_COLUMNS = (*(name for name in NOTE_COLUMNS if name != "date"), "beside", "words")
 
 
 def stored_width(dimension: int) -> int:
@@ -61,6 +78,11 @@ def schema_of(manifest: Manifest) -> Any:
             ("sample_rate_hz", pa.int64()),
             ("channels", pa.int64()),
             ("broken", pa.string()),
+            *((name, pa.string()) for name in NOTE_COLUMNS if name != "tags"),
+            ("tags", pa.list_(pa.string())),
+            ("beside", pa.string()),
+            ("facets", pa.string()),
+            ("words", pa.string()),
         ],
         metadata={METADATA_KEY: metadata.encode()},
     )
@@ -113,11 +135,21 @@ def _rows(file: EmbeddedFile) -> list[dict[str, Any]]:
         "sample_rate_hz": record.sample_rate_hz,
         "channels": record.channels,
         "broken": record.broken,
+        **{name: getattr(record.notes, name) for name in NOTE_COLUMNS},
+        "beside": record.beside,
+        "facets": facets_of(record.notes),
+        "words": "" if record.broken else stored_words(record),
     }
     if not file.segments:
         return [{**about, "number": 0, "start_s": None, "end_s": None}]
+    later = {**about, **dict.fromkeys(FIRST_ROW_COLUMNS)}
     return [
-        {**about, "number": number, "start_s": segment.start_s, "end_s": segment.end_s}
+        {
+            **(later if number else about),
+            "number": number,
+            "start_s": segment.start_s,
+            "end_s": segment.end_s,
+        }
         for number, segment in enumerate(file.segments)
     ]
 
@@ -140,16 +172,23 @@ def records_of(rows: Any) -> dict[str, FileRecord]:
 
 
 def _record(row: Mapping[str, Any]) -> FileRecord:
-    about = {name: row[name] for name in FILE_COLUMNS if name not in STATE_COLUMNS}
-    return FileRecord(state=FileState(**{name: row[name] for name in STATE_COLUMNS}), **about)
+    notes = {name: row[name] for name in NOTE_COLUMNS}
+    others = {*FILE_COLUMNS} - {*STATE_COLUMNS} - {*NOTE_COLUMNS}
+    return FileRecord(
+        state=FileState(**{name: row[name] for name in STATE_COLUMNS}),
+        notes=Notes(**{**notes, "tags": tuple(notes["tags"])}),
+        **{name: row[name] for name in others},
+    )
 
 
 def embedded_of(rows: Any, dimension: int) -> dict[str, EmbeddedFile]:
-    """Files by path with their segments in order, from `FILE_COLUMNS`, spans and vectors."""
+    """Files by path with their segments in order, from all columns."""
+    import pyarrow.compute as pc
+
     keys = [("path", "ascending"), ("start_s", "ascending"), ("end_s", "ascending")]
     rows = rows.combine_chunks().sort_by(keys)
     vectors, first = vectors_of(rows, dimension), 0
-    records = records_of(rows)
+    records = records_of(rows.filter(pc.equal(rows["number"], 0)))
     starts, ends = rows["start_s"].to_pylist(), rows["end_s"].to_pylist()
     files = {}
     for path, count in Counter(rows["path"].to_pylist()).items():

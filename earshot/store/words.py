@@ -1,0 +1,242 @@
+"""Search by words in memory: BM25 over the fields of files, forgiving of forms and typos.
+
+One idea: a word of the query is answered by stems of the library, each with a strength: 1 for its
+own stem, less for words that it begins or that it was meant to be. A file's weight for the word is
+that of its best stem, so that no typo ever adds up to more than the word itself. Weights are those
+of BM25F (Robertson and Zaragoza, 2009, https://doi.org/10.1561/1500000019): occurrences are counted
+by the weight of their field, then saturated; repeating a word within one text counts for nothing.
+N files, P postings (a stem in a file).
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from earshot.conditions import Comparer, facets_of, holds
+from earshot.store.terms import (
+    PREFIX_LETTERS,
+    common_root,
+    is_generic,
+    is_number,
+    stem,
+    texts_of,
+    words_of,
+)
+from earshot.types import WORD_FIELDS, Condition, FileRecord, WordHit, WordMatch
+
+FIELD_WEIGHTS = {
+    "name": 3.0,
+    "title": 3.0,
+    "tags": 2.5,
+    "category": 2.0,
+    "folder": 1.5,
+    "description": 1.5,
+    "creator": 0.5,
+}
+# How soon more of the same word stops counting, and how much long descriptions are held down:
+# less than in collections of prose, for a name of four words is no worse than one of two.
+SATURATION = 1.2
+LENGTH_SHARE = 0.25
+# Numbers, and the words that devices put before them.
+QUIET = 0.3
+
+PREFIX_STRENGTH = 0.8
+TYPO_LETTERS, SECOND_TYPO_LETTERS = 4, 8
+TYPO_STRENGTHS = {1: 0.6, 2: 0.4}
+MAX_MEANT = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A word of a query with the stems that answer it and how well, up to 1."""
+
+    word: str
+    strengths: Mapping[str, float]
+
+
+class WordIndex:
+    """The words of some files. `root` is the folder whose parents say nothing of them."""
+
+    def __init__(self, records: Sequence[FileRecord], root: str | None = None) -> None:
+        self.records = sorted(
+            (record for record in records if not record.broken),
+            key=lambda record: record.state.path,
+        )
+        paths = [record.state.path for record in self.records]
+        self.root = common_root(paths) if root is None else root
+        self._stems: dict[str, int] = {}
+        self._words: dict[str, tuple[int, float]] = {}
+        self._loud: set[str] = set()
+        self._by_length: dict[int, list[str]] = {}
+        self._build()
+
+    def _build(self) -> None:
+        """Lay out postings by stem: `_files` (P,) and `_weights` (P,) from `_starts` on."""
+        stems: list[int] = []
+        owners: list[int] = []
+        weights: list[float] = []
+        for number, record in enumerate(self.records):
+            for field, text in texts_of(record, self.root):
+                words = words_of(text)
+                full = FIELD_WEIGHTS[field]
+                loud = 1.0 if field != "name" or not is_generic(words) else QUIET
+                for word in dict.fromkeys(words):
+                    known = self._words.get(word) or self._learn(word)
+                    stems.append(known[0])
+                    owners.append(number)
+                    weights.append(full * min(loud, known[1]))
+                    if loud == known[1] == 1.0:
+                        self._loud.add(word)
+        self._vocabulary = sorted(self._loud)
+        for word in self._vocabulary:
+            self._by_length.setdefault(len(word), []).append(word)
+        self._lay_out(np.array(stems, int), np.array(owners, int), np.array(weights, np.float64))
+
+    def _learn(self, word: str) -> tuple[int, float]:
+        number = self._stems.setdefault(stem(word), len(self._stems))
+        known = self._words[word] = number, QUIET if is_number(word) else 1.0
+        return known
+
+    def _lay_out(self, stems: np.ndarray, owners: np.ndarray, weights: np.ndarray) -> None:
+        count = max(len(self.records), 1)
+        keys, places = np.unique(stems * count + owners, return_inverse=True)
+        counted = np.bincount(places, weights, len(keys))
+        self._files = keys % count
+        self._starts = np.searchsorted(keys // count, np.arange(len(self._stems) + 1))
+        lengths = np.bincount(self._files, counted, count)
+        relative = lengths[self._files] / max(lengths.mean(), 1e-9)
+        dampened = SATURATION * (1 - LENGTH_SHARE + LENGTH_SHARE * relative)
+        self._weights = counted * (SATURATION + 1) / (counted + dampened)
+
+    def search(
+        self,
+        query: str,
+        limit: int,
+        where: Sequence[Condition] = (),
+        rarities: Mapping[str, float] | None = None,
+    ) -> list[WordHit]:
+        """The best `limit` files, as `Store.search_words`.
+
+        `rarities` of the query's words are those of a larger library that these files are from.
+        """
+        asked = [Asked(word=word, strengths=self.meant(word)) for word in query_words(query)]
+        weights = [self._answers(word.strengths) for word in asked]
+        if rarities is None:
+            counts = [int(np.count_nonzero(weight)) for weight in weights]
+            found = dict(zip((word.word for word in asked), counts, strict=True))
+            rarities = {word: rarity(n, len(self.records)) for word, n in found.items()}
+        scores = np.zeros(len(self.records))
+        for word, weight in zip(asked, weights, strict=True):
+            scores += rarities[word.word] * weight
+        hits: list[WordHit] = []
+        matching = np.flatnonzero(scores > 0)
+        for number in matching[np.argsort(-scores[matching], kind="stable")]:
+            record = self.records[number]
+            if all(holds(condition, comparer_of(record)) for condition in where):
+                hits.append(self._hit(record, float(scores[number]), asked, rarities))
+            if len(hits) == limit:
+                break
+        return hits
+
+    def meant(self, word: str) -> dict[str, float]:
+        """The stems of the library that a word of a query may mean, with their strengths."""
+        own = stem(word)
+        if own in self._stems or is_number(word):
+            return {own: 1.0}
+        strengths: dict[str, float] = {}
+        for other, strength in [*self._begun(word), *self._misspelt(word)][:MAX_MEANT]:
+            strengths[stem(other)] = max(strengths.get(stem(other), 0.0), strength)
+        return strengths
+
+    def _begun(self, word: str) -> list[tuple[str, float]]:
+        """Words that a query's word begins, as while somebody types."""
+        if len(word) < PREFIX_LETTERS:
+            return []
+        start = bisect_left(self._vocabulary, word)
+        words = self._vocabulary[start : start + MAX_MEANT]
+        return [(other, PREFIX_STRENGTH) for other in words if other.startswith(word)]
+
+    def _misspelt(self, word: str) -> list[tuple[str, float]]:
+        """Words one letter away, two from eight letters on; a swap of neighbours is one."""
+        if len(word) < TYPO_LETTERS:
+            return []
+        from rapidfuzz.distance import OSA
+        from rapidfuzz.process import extract
+
+        most = 2 if len(word) >= SECOND_TYPO_LETTERS else 1
+        lengths = range(len(word) - most, len(word) + most + 1)
+        near = [other for length in lengths for other in self._by_length.get(length, ())]
+        found = extract(word, near, scorer=OSA.distance, score_cutoff=most, limit=MAX_MEANT)
+        return [(other, TYPO_STRENGTHS[max(1, int(distance))]) for other, distance, _ in found]
+
+    def _answers(self, strengths: Mapping[str, float]) -> np.ndarray:
+        """Each file's weight (N,) for one word of a query."""
+        best = np.zeros(len(self.records))
+        for answer, strength in strengths.items():
+            if (number := self._stems.get(answer)) is not None:
+                postings = slice(self._starts[number], self._starts[number + 1])
+                files = self._files[postings]
+                best[files] = np.maximum(best[files], strength * self._weights[postings])
+        return best
+
+    def _hit(
+        self,
+        record: FileRecord,
+        score: float,
+        asked: Sequence[Asked],
+        rarities: Mapping[str, float],
+    ) -> WordHit:
+        answers = [(word, best_answer(record, self.root, word)) for word in asked]
+        share = sum(rarities[word.word] * strength for word, (strength, _) in answers)
+        return WordHit(
+            path=record.state.path,
+            score=score,
+            share=min(1.0, share / sum(rarities[word.word] for word in asked)),
+            matches=tuple(match for _, (_, match) in answers if match is not None),
+        )
+
+
+def query_words(query: str) -> list[str]:
+    """The words of a query, each stem once."""
+    return list({stem(word): word for word in reversed(words_of(query))}.values())[::-1]
+
+
+def rarity(found: int, files: int) -> float:
+    """How much a word that `found` of all `files` answer tells: BM25's, above 0 for any."""
+    return math.log1p((files - found + 0.5) / (found + 0.5))
+
+
+def best_answer(record: FileRecord, root: str, asked: Asked) -> tuple[float, WordMatch | None]:
+    """The word of a file that answers a query's word best, and how well."""
+    found = [
+        (-asked.strengths[stem(word)], WORD_FIELDS.index(field), word)
+        for field, text in texts_of(record, root)
+        for word in words_of(text)
+        if stem(word) in asked.strengths
+    ]
+    if not found:
+        return 0.0, None
+    strength, place, word = min(found)
+    return -strength, WordMatch(asked=asked.word, found=word, field=WORD_FIELDS[place])
+
+
+def comparer_of(record: FileRecord) -> Comparer:
+    """A record for conditions to be held against."""
+    return Comparer(column=filter_columns(record).__getitem__)
+
+
+def filter_columns(record: FileRecord) -> dict[str, str | float]:
+    """What conditions ask of a file, by the name of its column."""
+    return {
+        "path": record.state.path,
+        "duration_s": record.duration_s,
+        "sample_rate_hz": record.sample_rate_hz,
+        "channels": record.channels,
+        "date": record.notes.date,
+        "facets": facets_of(record.notes),
+    }
