@@ -26,7 +26,7 @@ import numpy as np
 from earshot.conditions import Comparer, holds
 from earshot.store.checks import check_files, check_search, is_storable, unit_queries
 from earshot.store.exact import SegmentTable, exact_scores, search_exactly
-from earshot.store.lance_words import COLUMN, ScannedWords
+from earshot.store.lance_words import WORDS_COLUMN, ScannedWords
 from earshot.store.rows import (
     FILE_COLUMNS,
     HIT_COLUMNS,
@@ -187,8 +187,7 @@ class LanceStore:
         check_search(limit, where)
         with _explained(self.uri, "read"):
             version = self._table.version
-            indexed = any(index.columns == [COLUMN] for index in self._table.list_indices())
-            if indexed and self._table.count_rows() > self.exact_rows:
+            if self._table.count_rows() > self.exact_rows and WORDS_COLUMN in self._indexed():
                 if not isinstance(self._words, ScannedWords) or self._words.version != version:
                     self._words = ScannedWords(self._table)
                 return self._words.search(query, limit, _filter(where) if where else None)
@@ -227,11 +226,17 @@ class LanceStore:
         if self._table.count_rows(BLANKS):
             self._table.delete(BLANKS)
         self._table.optimize(cleanup_older_than=GRACE)
-        if self._table.count_rows() > self.exact_rows and not self._table.list_indices():
-            from lancedb.index import FTS, IvfRq
+        if self._table.count_rows() <= self.exact_rows:
+            return
+        from lancedb.index import FTS, IvfRq
 
-            self._table.create_index("vector", config=IvfRq(distance_type="cosine"))
-            self._table.create_index(COLUMN, config=FTS(**AS_THEY_STAND))
+        configs = {"vector": IvfRq(distance_type="cosine"), WORDS_COLUMN: FTS(**AS_THEY_STAND)}
+        for column in configs.keys() - self._indexed():
+            self._table.create_index(column, config=configs[column])
+
+    def _indexed(self) -> set[str]:
+        """The columns that LanceDB has an index of."""
+        return {column for index in self._table.list_indices() for column in index.columns}
 
     def _merge(self, files: Sequence[EmbeddedFile], surplus: Sequence[tuple[str, int]]) -> int:
         """Put rows and blanks in one commit; gives its version.

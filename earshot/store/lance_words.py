@@ -22,7 +22,7 @@ from earshot.store.terms import (
 from earshot.store.words import TYPO_LETTERS, WordIndex, query_words, rarity
 from earshot.types import WordHit
 
-COLUMN = "words"
+WORDS_COLUMN = "words"
 # A word in more files than this is common, whatever their number.
 MAX_COUNTED = 10_000
 # LanceDB's order is not ours: it knows no fields.
@@ -61,16 +61,16 @@ class ScannedWords:
         """What to ask for a word: itself, else what it begins or was meant to be; and its files."""
         from lancedb.query import BooleanQuery, MatchQuery, Occur
 
-        query: Any = MatchQuery(f"{word} {stem(word)}", COLUMN)
+        query: Any = MatchQuery(f"{word} {stem(word)}", WORDS_COLUMN)
         count = self._count(query)
         if count or is_number(word):
             return query, count
         others = []
         if PREFIX_LETTERS <= len(word) <= MAX_PREFIX_LETTERS:
-            others.append(MatchQuery(BEGINNING + word, COLUMN))
+            others.append(MatchQuery(BEGINNING + word, WORDS_COLUMN))
         if len(word) >= TYPO_LETTERS:
             # Two, its most, for all: letters that swap are one typo to us and two to it.
-            others.append(MatchQuery(word, COLUMN, fuzziness=2))
+            others.append(MatchQuery(word, WORDS_COLUMN, fuzziness=2))
         if not others:
             return query, 0
         query = BooleanQuery([(Occur.SHOULD, other) for other in others])
