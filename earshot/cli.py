@@ -9,13 +9,14 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.exceptions import TyperException
 
 from earshot import __version__
 from earshot.commands import Device, Json, Workers, judge, print_json
+from earshot.commands import search as searching
 from earshot.commands import teach as teaching
 from earshot.commands import train as training
 from earshot.commands.data import EXTRAS as DATA_EXTRAS
@@ -24,7 +25,7 @@ from earshot.commands.soundscape import soundscape
 from earshot.types import EarshotError
 
 if TYPE_CHECKING:
-    from earshot.types import Hit, Model
+    from earshot.types import Model
 
 app = typer.Typer(
     name="earshot",
@@ -97,6 +98,12 @@ def index(
     model: Annotated[
         str | None, typer.Option(help="The model of a new index; see `earshot models`.")
     ] = None,
+    window: Annotated[
+        float | None, typer.Option(help="Seconds of a segment in a new index; the model's own.")
+    ] = None,
+    hop: Annotated[
+        float | None, typer.Option(help="Seconds between segments' starts; half a window.")
+    ] = None,
     prune: Annotated[
         bool, typer.Option("--prune", help="Also forget files of folders that are gone or empty.")
     ] = False,
@@ -113,65 +120,13 @@ def index(
     require_lasting(to)
     if not store_exists(to):
         require_recordings(paths)
-    store, heard_by = open_or_create(to, model, device)
+    store, heard_by = open_or_create(to, model, device, segment_s=window, hop_s=hop)
     with progress_bar("indexing") as report:
         summary = index_folders(paths, store, heard_by, workers=workers, prune=prune, report=report)
     if as_json:
         print_json({"index": to, "model": heard_by.name, **summary.as_json()})
     else:
         print_summary(summary, to, heard_by.name)
-
-
-@app.command()
-def search(
-    index: Annotated[str, typer.Argument(help="The index to search in.")],
-    query: Annotated[str | None, typer.Argument(help="What to listen for.")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 10,
-    queries: Annotated[
-        Path | None, typer.Option(help="Ask many: a CSV file with a column `query`.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Where the index's model is now, if its folder was moved.")
-    ] = None,
-    where: Annotated[
-        list[str] | None, typer.Option(help="A filter such as 'duration_s < 10'; repeatable.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Find the recordings, and the seconds in them, that fit a description."""
-    from earshot.conditions import parse_condition
-    from earshot.console import print_hits
-    from earshot.search import Searcher, read_queries
-
-    asked = one_or_many(query, read_queries(queries) if queries else None)
-    conditions = [parse_condition(text) for text in where or []]
-    answers = Searcher.open(index, model).search_many(asked, k, conditions)
-    if as_json:
-        print_json(
-            [
-                {"query": text, "hits": [hit_json(hit) for hit in hits]}
-                for text, hits in zip(asked, answers, strict=True)
-            ]
-        )
-    else:
-        print_hits(asked, answers)
-
-
-def one_or_many(query: str | None, queries: list[str] | None) -> list[str]:
-    """The queries of a search, given one way or the other."""
-    if (query is None) == (queries is None):
-        raise EarshotError("give either a query in quotes or --queries FILE.csv")
-    return [query] if query is not None else queries or []
-
-
-def hit_json(hit: Hit) -> dict[str, Any]:
-    """A hit as the documented JSON."""
-    return {
-        "path": hit.path,
-        "score": round(hit.score, 6),
-        "start_s": round(hit.start_s, 3),
-        "end_s": round(hit.end_s, 3),
-    }
 
 
 @app.command()
@@ -310,6 +265,7 @@ def demo(
     run(folder, as_json=as_json)
 
 
+searching.register(app)
 judge.register(app)
 training.register(app)
 teaching.register(app)

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -13,12 +14,14 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 
 from earshot.library import Progress as Indexed
 from earshot.library import Summary
-from earshot.types import Hit
+from earshot.types import Answer, Hit
 
 if TYPE_CHECKING:
     from earshot.model.export import Export
 
 SHOWN_BROKEN = 20
+SHOWN_NEAREST = 3
+COLUMNS = 80
 
 
 @contextmanager
@@ -78,16 +81,39 @@ def print_broken(broken: Mapping[str, str]) -> None:
         print(f"and {len(broken) - SHOWN_BROKEN} more broken; --json lists all")
 
 
-def print_hits(queries: Sequence[str], answers: Sequence[Sequence[Hit]]) -> None:
-    """Ranked hits: score, seconds, path; one line each, so that they can be cut and piped."""
-    for query, hits in zip(queries, answers, strict=True):
+def print_hits(queries: Sequence[str], answers: Sequence[Answer]) -> None:
+    """Ranked hits: score or probability, seconds, path, and why, where words say so."""
+    for query, answer in zip(queries, answers, strict=True):
         if len(queries) > 1:
-            print(f"{query}:")
-        for rank, hit in enumerate(hits, 1):
-            seconds = f"{clock(hit.start_s)}–{clock(hit.end_s)}"
-            print(f"{rank:3d}  {hit.score:5.3f}  {seconds:>13}  {shortest(hit.path)}")
-        if not hits:
+            print(f"{printable(query)}:")
+        if not answer.hits:
             print("no recording matches")
+        elif not answer.found:
+            print("nothing here sounds like that; the nearest:")
+        shown = answer.hits if answer.found else answer.hits[:SHOWN_NEAREST]
+        for rank, hit in enumerate(shown, 1):
+            print(hit_line(rank, hit))
+
+
+def hit_line(rank: int, hit: Hit) -> str:
+    """A hit in one line, its reasons in a second one where 80 columns do not hold both."""
+    score = f"{hit.score:5.3f}" if hit.probability is None else f"{hit.probability:4.0%} "
+    seconds = f"{clock(hit.start_s)}–{clock(hit.end_s)}"
+    line = f"{rank:3d}  {score}  {seconds:>13}  {shortest(hit.path)}"
+    why = reasons(hit)
+    if not why:
+        return line
+    return f"{line}  {why}" if len(line) + 2 + len(why) <= COLUMNS else f"{line}\n{'':5}{why}"
+
+
+def reasons(hit: Hit) -> str:
+    """Why a hit is one: the words that matched beside its sound, and its copies."""
+    found = [f"{match.field} {printable(match.found)!r}" for match in hit.words]
+    if found and hit.sound is not None:
+        found.append(f"sound {hit.sound:.2f}")
+    if hit.copies:
+        found.append(f"{len(hit.copies)} {'copy' if len(hit.copies) == 1 else 'copies'}")
+    return shorten(", ".join(dict.fromkeys(found)), COLUMNS - 5, placeholder=" …")
 
 
 class TrainingWatch:

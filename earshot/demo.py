@@ -25,7 +25,7 @@ from earshot.recipes.demo import demo
 from earshot.search import Searcher
 from earshot.train.recipe import Recipe
 from earshot.train.start import Job, train
-from earshot.types import Hit
+from earshot.types import Answer, Hit
 
 HERE = Path("earshot-demo")
 METRICS = ("mAP@10", "R@1", "R@5", "R@10")
@@ -275,7 +275,7 @@ def on_recordings(recordings: Path, *, quiet: bool = False) -> dict[str, Any]:
         print_summary(summary, uri, model.name)
         for query, hits in zip(OWN_QUERIES, answers, strict=True):
             print(f'\nearshot search {uri} "{query}" -k 3')
-            print_hits([query], [hits])
+            print_hits([query], [Answer(hits=tuple(hits))])
         print(f'\nnext: earshot search {uri} "…", or earshot index {recordings} --to INDEX')
     seconds = {"total": round(time.monotonic() - started_s, 1)}
     return {"seconds": seconds, "searches": searches(OWN_QUERIES, answers)}

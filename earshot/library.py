@@ -20,7 +20,13 @@ from earshot.audio import AUDIO_SUFFIXES
 from earshot.embed import embed_files, file_state
 from earshot.files import atomic_write
 from earshot.metadata import Tables, read_notes
-from earshot.model import DEFAULT_MODEL, load, model_manifest, require_same_model
+from earshot.model import (
+    DEFAULT_MODEL,
+    load,
+    model_manifest,
+    require_same_cut,
+    require_same_model,
+)
 from earshot.store import create_store, is_storable, open_store, store_exists
 from earshot.types import (
     AudioError,
@@ -81,22 +87,34 @@ class Summary:
         return fields
 
 
-def open_or_create(uri: str, model_name: str | None, device: str = "auto") -> tuple[Store, Model]:
+def open_or_create(
+    uri: str,
+    model_name: str | None,
+    device: str = "auto",
+    *,
+    segment_s: float | None = None,
+    hop_s: float | None = None,
+) -> tuple[Store, Model]:
     """Open an index with its model, or make one; a new index gets `tags` unless told otherwise.
 
+    Its recordings are cut into segments of `segment_s` every `hop_s`; see `model_manifest`.
+
     Raises:
-        EarshotError: another model than the index's was asked for, or something else lies there.
+        EarshotError: another model than the index's was asked for, or other segments, or something
+            else lies there.
     """
     if not store_exists(uri):
         model = load(model_name or DEFAULT_MODEL, device)
+        manifest = model_manifest(model, segment_s, hop_s)
         model.embed_audio([])  # Whatever is missing shows now, before anything is made.
         try:
-            return create_store(uri, model_manifest(model)), model
+            return create_store(uri, manifest), model
         except EarshotError:
             if not store_exists(uri):
                 raise
             # Another process made it at the same moment: then it is opened like any other.
     store = open_store(uri)
+    require_same_cut(store.manifest, segment_s, hop_s)
     model = load(model_name or store.manifest.model, device)
     require_same_model(store.manifest, model)
     return store, model

@@ -76,7 +76,15 @@ def test_search_in_json_and_words(indexed: Path, home: Path) -> None:
     assert answer["query"] == "rain"
     assert len(answer["hits"]) == 2
     first, second = answer["hits"]
-    assert set(first) == {"path", "score", "start_s", "end_s"}
+    assert answer["found"] is True
+    assert set(first) == {
+        *("path", "score", "start_s", "end_s", "probability", "sound", "words", "moments"),
+        "copies",
+    }
+    assert first["moments"][0].items() >= {
+        ("start_s", first["start_s"]),
+        ("end_s", first["end_s"]),
+    }
     assert first["score"] >= second["score"]
     assert Path(first["path"]).is_file()
     words = earshot("search", "index", "rain", "-k", "2", cwd=indexed, EARSHOT_HOME=str(home))
@@ -97,6 +105,46 @@ def test_search_many_with_a_filter(indexed: Path, home: Path, tmp_path: Path) ->
     hits = [hit for answer in answers for hit in answer["hits"]]
     assert hits
     assert all(hit["end_s"] < 0.6 for hit in hits)
+
+
+def test_search_by_example(indexed: Path, home: Path) -> None:
+    first = sorted((indexed / "sounds").glob("0*.wav"))[0]
+    run = {"cwd": indexed, "EARSHOT_HOME": str(home)}
+    done = earshot("search", "index", "--like", f"sounds/{first.name}", "--json", **run)
+    assert done.returncode == 0, done.stderr
+    (answer,) = json.loads(done.stdout)
+    assert answer["query"] == ""
+    assert str(first) not in [hit["path"] for hit in answer["hits"]]
+    assert sum(1 + len(hit["copies"]) for hit in answer["hits"]) == 3
+    both = ("--like", f"sounds/{first.name}@0-0.05", "--not", "speech", "--by", "sound")
+    words = earshot("search", "index", "noise", *both, **run)
+    assert words.returncode == 0, words.stderr
+    assert max(map(len, words.stdout.splitlines())) <= 80
+    for bad in (
+        ("--like", "nowhere.wav"),
+        ("--like", f"sounds/{first.name}@50-60"),
+        ("--like", "sounds/empty.wav"),
+        ("rain", "--not", ""),
+        ("--unlike", f"sounds/{first.name}"),
+        ("--not", "rain"),
+        ("rain", "--by", "smell"),
+    ):
+        refused(earshot("search", "index", *bad, **run))
+
+
+def test_segments_of_a_new_index(indexed: Path, home: Path) -> None:
+    run = {"cwd": indexed, "EARSHOT_HOME": str(home)}
+    cut = ("--model", "tags-mn05", "--window", "0.5", "--hop", "0.25")
+    done = earshot("index", "sounds", "--to", "fine", *cut, **run)
+    assert done.returncode == 0, done.stderr
+    (answer,) = json.loads(earshot("search", "fine", "rain", "--json", **run).stdout)
+    assert all(hit["end_s"] - hit["start_s"] <= 1.25 for hit in answer["hits"])
+    assert "every 0.25 s" in refused(
+        earshot("index", "sounds", "--to", "fine", "--hop", "1", **run)
+    )
+    assert earshot("index", "sounds", "--to", "fine", "--hop", "0.25", **run).returncode == 0
+    gaps = ("--to", "gaps", "--window", "1", "--hop", "2")
+    assert "hop" in refused(earshot("index", "sounds", *gaps, **run))
 
 
 def test_embed(indexed: Path, home: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ FLOORS = {
     "metrics": 1,
     "losses": 1,
     "schedules": 1,
+    "calibrate": 1,
     "files": 1,
     "weights": 1,
     "checkpoints": 2,

@@ -5,39 +5,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import needs
+import soundfile
+from conftest import make_recordings, needs
 
+from earshot import audio
+from earshot.calibrate import Calibration
 from earshot.library import index
 from earshot.model import model_manifest
-from earshot.search import Searcher, best_of_clips, read_queries
+from earshot.search import Searcher, read_queries
 from earshot.store import create_store
 from earshot.types import (
+    Condition,
     EarshotError,
     EmbeddedFile,
+    Example,
     FileRecord,
     FileState,
     Model,
+    Question,
     Segment,
-    SegmentHit,
 )
 
 
-def hit(path: str, score: float, start_s: float = 0.0) -> SegmentHit:
-    return SegmentHit(path=path, score=score, start_s=start_s, end_s=start_s + 10)
-
-
-def test_a_clip_ranks_by_its_best_segment() -> None:
-    segments = [hit("b", 0.9, 10), hit("a", 0.8), hit("b", 0.7), hit("c", 0.1)]
-    best = best_of_clips(segments)
-    assert [(h.path, h.score, h.start_s) for h in best] == [
-        ("b", 0.9, 10),
-        ("a", 0.8, 0),
-        ("c", 0.1, 0),
-    ]
-
-
 def with_segments(path: str, vectors: np.ndarray) -> EmbeddedFile:
-    state = FileState(path=path, size_bytes=1, mtime_ns=1, ctime_ns=1, sha256="0" * 64)
+    state = FileState(path=path, size_bytes=1, mtime_ns=1, ctime_ns=1, sha256=path)
     record = FileRecord(
         state=state, duration_s=10.0 * len(vectors), sample_rate_hz=8000, channels=1
     )
@@ -49,9 +40,10 @@ def test_a_long_clip_does_not_crowd_out_others(random_model: Model) -> None:
     """A thousand matching segments of one clip, and still k clips come back."""
     store = create_store(":memory:", model_manifest(random_model))
     target = random_model.embed_text(["rain"])[0]
-    other = np.roll(target, 1)
     store.put([with_segments("/long.wav", np.tile(target, (1000, 1)))])
-    store.put([with_segments(f"/short{i}.wav", other[None]) for i in range(4)])
+    others = [np.roll(target, shift) for shift in range(1, 5)]
+    others.sort(key=lambda other: -float(other @ target))
+    store.put([with_segments(f"/short{i}.wav", other[None]) for i, other in enumerate(others)])
     hits = Searcher(random_model, store).search("rain", k=5)
     assert [h.path for h in hits] == ["/long.wav", *(f"/short{i}.wav" for i in range(4))]
 
@@ -64,6 +56,229 @@ def test_bad_input_is_told(random_model: Model) -> None:
         searcher.search("rain", k=0)
     assert searcher.search("rain") == []
     assert searcher.search_many([]) == []
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+def noisy(model: Model, count: int, seed: int = 0) -> np.ndarray:
+    """Unit vectors (count, D) that are like nothing."""
+    return unit(np.abs(np.random.default_rng(seed).normal(size=(count, model.dimension))))
+
+
+def holding(model: Model, texts: list[str], rest: np.ndarray, share: float = 0.7) -> np.ndarray:
+    """A vector (D,) in which all of the texts are heard, over some rest."""
+    return unit(share * unit(model.embed_text(texts).sum(0)) + (1 - share) * rest)
+
+
+@pytest.fixture
+def scenes(random_model: Model) -> Searcher:
+    """Rain, thunder, both, and a hundred clips of nothing."""
+    store = create_store(":memory:", model_manifest(random_model))
+    rest = noisy(random_model, 103)
+    store.put([with_segments(f"/none{i:03d}.wav", rest[i : i + 1]) for i in range(100)])
+    made = {"regen": ["rain"], "donner": ["thunder"], "both": ["rain", "thunder"]}
+    for i, (name, texts) in enumerate(made.items()):
+        vector = holding(random_model, texts, rest[100 + i])
+        store.put([with_segments(f"/{name}.wav", vector[None])])
+    return Searcher(random_model, store)
+
+
+def paths(searcher: Searcher, question: Question, k: int = 3) -> list[str]:
+    return [hit.path for hit in searcher.ask(question, k).hits]
+
+
+def test_both_sounds_are_wanted(scenes: Searcher) -> None:
+    assert paths(scenes, Question(text="rain and thunder"))[0] == "/both.wav"
+    found = scenes.ask(Question(text="rain and thunder")).hits[0]
+    assert found.sound == found.score
+    assert found.moments[0].start_s == found.start_s == 0
+
+
+def test_sounds_in_different_seconds_of_a_clip(scenes: Searcher) -> None:
+    one, other = scenes.model.embed_text(["rain", "thunder"])
+    rest = noisy(scenes.model, 8, seed=5)
+    vectors = np.stack(
+        [unit(0.9 * one + 0.1 * rest[0]), *rest[1:7], unit(0.9 * other + 0.1 * rest[7])]
+    )
+    scenes.store.put([with_segments("/storm.wav", vectors)])
+    assert paths(scenes, Question(text="rain and thunder"), k=1) == ["/storm.wav"]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [Question(text="rain without thunder"), Question(text="rain", without=("thunder",))],
+    ids=["in the text", "apart"],
+)
+def test_what_must_not_be_heard(scenes: Searcher, question: Question) -> None:
+    plain = paths(scenes, Question(text="rain"))
+    assert plain[:2] == ["/regen.wav", "/both.wav"]
+    found = scenes.ask(question, k=103).hits
+    ranks = [hit.path for hit in found]
+    assert ranks[0] == "/regen.wav"
+    scores = {hit.path: hit.score for hit in found}
+    before = {hit.path: hit.score for hit in scenes.ask(Question(text="rain"), k=103).hits}
+    assert scores["/both.wav"] < before["/both.wav"] - 0.01
+    assert scores["/regen.wav"] == pytest.approx(before["/regen.wav"])
+
+
+def test_an_exclusion_that_hits_most_candidates(random_model: Model) -> None:
+    """The few best are those of all, though two hundred better candidates lose by it."""
+    store = create_store(":memory:", model_manifest(random_model))
+    rest = noisy(random_model, 600)
+    both = [holding(random_model, ["rain", "thunder"], row, 0.9) for row in rest[:200]]
+    store.put([with_segments(f"/both{i:04d}.wav", row[None]) for i, row in enumerate(both)])
+    store.put([with_segments(f"/n{i:04d}.wav", row[None]) for i, row in enumerate(rest[200:])])
+    alone = holding(random_model, ["rain"], rest[1], 0.35)
+    store.put([with_segments("/alone.wav", alone[None])])
+    searcher = Searcher(random_model, store)
+    plain = paths(searcher, Question(text="rain"), k=601)
+    everything = searcher.ask(Question(text="rain", without=("thunder",)), k=601).hits
+    few = searcher.ask(Question(text="rain", without=("thunder",)), k=5).hits
+    assert [hit.path for hit in few] == [hit.path for hit in everything[:5]]
+    ranked = [hit.path for hit in everything]
+    assert ranked.index("/alone.wav") < plain.index("/alone.wav")
+
+
+@pytest.mark.parametrize("text", ["rain", "rain and thunder", "rain, wind and no dog"])
+@pytest.mark.parametrize("k", [1, 7])
+def test_the_best_few_are_those_of_all(scenes: Searcher, text: str, k: int) -> None:
+    where = (Condition(field="path", operator="!=", value="/both.wav"),)
+    for question in (Question(text=text), Question(text=text, where=where)):
+        everything = scenes.ask(question, k=200).hits
+        assert scenes.ask(question, k=k).hits == everything[:k]
+        assert [h.score for h in everything] == sorted((h.score for h in everything), reverse=True)
+
+
+def test_a_plain_text_scores_its_cosine(scenes: Searcher) -> None:
+    (query,) = scenes.model.embed_text(["rain"])
+    expected = scenes.store.search(query[None], 20)[0]
+    found = scenes.search("rain", k=20)
+    assert [hit.path for hit in found] == [hit.path for hit in expected]
+    np.testing.assert_allclose([h.score for h in found], [h.score for h in expected], atol=1e-12)
+    many = scenes.search_many(["rain", "dog"], k=20)[0]
+    assert [hit.path for hit in many] == [hit.path for hit in found]
+
+
+def test_examples_of_the_index(scenes: Searcher) -> None:
+    """Files that need not exist any more: their vectors do."""
+    like = Question(like=(Example(path="/regen.wav"),))
+    assert paths(scenes, like)[0] == "/both.wav"
+    assert "/regen.wav" not in paths(scenes, like, k=200)
+    thunder = Question(text="rain", like=(Example(path="/donner.wav"),))
+    assert paths(scenes, thunder)[0] == "/both.wav"
+    part = Question(like=(Example(path="/regen.wav", start_s=1, end_s=9),))
+    assert scenes.ask(part) == scenes.ask(like)
+
+
+def test_more_like_these_less_like_those(scenes: Searcher) -> None:
+    rest = noisy(scenes.model, 2, seed=9)
+    made = {
+        "shower": holding(scenes.model, ["rain"], rest[0]),
+        "storm": holding(scenes.model, ["rain", "thunder"], rest[1]),
+    }
+    scenes.store.put([with_segments(f"/{name}.wav", row[None]) for name, row in made.items()])
+    likes, dislikes = (Example(path="/regen.wav"),), (Example(path="/both.wav"),)
+    found = scenes.ask(Question(text="rain", like=likes, unlike=dislikes), k=200).hits
+    assert found[0].path == "/shower.wav"
+    gap = {hit.path: hit.score for hit in found}
+    liked = {
+        hit.path: hit.score for hit in scenes.ask(Question(text="rain", like=likes), k=200).hits
+    }
+    assert gap["/shower.wav"] - gap["/storm.wav"] > liked["/shower.wav"] - liked["/storm.wav"]
+    disliked = scenes.ask(Question(text="rain", unlike=dislikes), k=200).hits
+    assert "/both.wav" not in [hit.path for hit in disliked]
+    plain = {hit.path: hit.score for hit in scenes.ask(Question(text="rain"), k=200).hits}
+    lowered = {hit.path: hit.score - plain[hit.path] for hit in disliked}
+    assert lowered["/storm.wav"] < 0
+
+
+def test_a_recording_from_outside(random_model: Model, tmp_path: Path) -> None:
+    """A file that is not in the index is heard; so is a part of one."""
+    store = create_store(":memory:", model_manifest(random_model))
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    first, *others = make_recordings(inside, 6)
+    index([inside], store, random_model)
+    outside.mkdir()
+    copy = outside / "copy.wav"
+    copy.write_bytes(first.read_bytes())
+    searcher = Searcher(random_model, store)
+    assert paths(searcher, Question(like=(Example(path=str(copy)),)), k=1) == [str(first)]
+    whole = searcher.ask(Question(like=(Example(path=str(copy)),))).hits
+    part = searcher.ask(Question(like=(Example(path=str(copy), end_s=0.03),))).hits
+    assert whole[0].sound == pytest.approx(1, abs=1e-5)
+    assert part[0].sound == pytest.approx(1, abs=0.1)
+    for bad in (
+        Example(path=str(copy), start_s=100),
+        Example(path=str(copy), end_s=100),
+        Example(path=str(copy), start_s=2, end_s=1),
+        Example(path=str(first), start_s=100),
+        Example(path=str(tmp_path / "absent.wav")),
+    ):
+        with pytest.raises(EarshotError):
+            searcher.ask(Question(like=(bad,)))
+
+
+def test_copies_are_one_hit(scenes: Searcher) -> None:
+    (rain,) = scenes.store.segments(["/regen.wav"]).values()
+    state = replace(rain.record.state, path="/again.wav")
+    scenes.store.put([replace(rain, record=replace(rain.record, state=state))])
+    again = with_segments("/zz.flac", rain.vectors)
+    scenes.store.put([again])
+    first, second, *_ = scenes.ask(Question(text="rain"), k=3).hits
+    assert (first.path, first.copies) == ("/again.wav", ("/regen.wav", "/zz.flac"))
+    assert (second.path, second.copies) == ("/both.wav", ())
+    (only,) = scenes.ask(Question(text="rain"), k=1).hits
+    assert only == first
+
+
+def calibration(searcher: Searcher, threshold: float) -> Calibration:
+    return Calibration(
+        background=noisy(searcher.model, 300, seed=3),
+        slope=1.0,
+        intercept=-4.0,
+        threshold=threshold,
+        false_alarm_rate=0.1,
+    )
+
+
+def test_probabilities_and_nothing_found(scenes: Searcher) -> None:
+    plain = scenes.ask(Question(text="rain"))
+    assert plain.found
+    assert plain.hits[0].probability is None
+    sure = Searcher(scenes.model, scenes.store, calibration(scenes, 0.5))
+    assert (sure.ask(Question(text="rain and thunder")).hits[0].probability or 0) > 0.9
+    answer = sure.ask(Question(text="rain"), k=50)
+    likely = [hit.probability or 0 for hit in answer.hits]
+    assert answer.found
+    assert likely == sorted(likely, reverse=True)
+    assert likely[0] > 0.9
+    assert likely[-1] < 0.5
+    strict = Searcher(scenes.model, scenes.store, calibration(scenes, 1.0))
+    assert not strict.ask(Question(text="rain")).found
+    assert len(strict.ask(Question(text="rain"), k=5).hits) == 5
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        Question(),
+        Question(text=" "),
+        Question(text="rain", without=("",)),
+        Question(without=("rain",)),
+        Question(text="no speech"),
+        Question(unlike=(Example(path="/regen.wav"),)),
+        Question(by="words"),
+        Question(text="rain", without=("dog",), by="words"),
+        Question(text="rain", like=(Example(path="/regen.wav"),), by="words"),
+    ],
+    ids=str,
+)
+def test_questions_without_sense(scenes: Searcher, question: Question) -> None:
+    with pytest.raises(EarshotError) as caught:
+        scenes.ask(question)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_index_of_another_model_is_refused(random_model: Model) -> None:
@@ -101,3 +316,58 @@ def test_real_recordings_are_found(real_model: Model, tmp_path: Path) -> None:
     }.items():
         hits = searcher.search(query, k=3)
         assert Path(hits[0].path).parent.name == kind
+
+
+def test_a_moment_in_a_long_recording(real_model: Model, tmp_path: Path) -> None:
+    """Forty short recordings in a row, with 5-s hops: each sound is found where it is."""
+    kinds = {
+        "001-dog-bark": "a dog barking",
+        "009-rooster": "rooster",
+        "006-person-sneeze": "sneeze",
+    }
+    data, rate_hz = needs("data/esc10"), 32_000
+    quiet = sorted((data / "003-sea-waves").glob("*.ogg"))[:24]
+    pieces = [audio.read(path, sample_rate_hz=rate_hz) for path in quiet]
+    starts_s = {}
+    for place, kind in ((5, "001-dog-bark"), (13, "009-rooster"), (20, "006-person-sneeze")):
+        first = sorted((data / kind).glob("*.ogg"))[1]
+        pieces[place] = audio.read(first, sample_rate_hz=rate_hz)
+        starts_s[kind] = sum(map(len, pieces[:place])) / rate_hz
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.concatenate(pieces), rate_hz)
+    store = create_store(":memory:", model_manifest(real_model))
+    index([long], store, real_model)
+    searcher = Searcher(real_model, store)
+    for kind, query in kinds.items():
+        (hit,) = searcher.search(query, k=1)
+        middle_s = (hit.start_s + hit.end_s) / 2
+        assert abs(middle_s - (starts_s[kind] + 2.5)) <= 5, (kind, starts_s[kind], hit.moments)
+
+
+def named(path: str, vectors: np.ndarray) -> EmbeddedFile:
+    return with_segments(f"/sounds/{path}", vectors)
+
+
+def test_words_of_names_count_beside_sound(random_model: Model) -> None:
+    store = create_store(":memory:", model_manifest(random_model))
+    rest = noisy(random_model, 40)
+    files = [named(f"ZOOM{i:04d}.wav", row[None]) for i, row in enumerate(rest)]
+    rain = holding(random_model, ["rain"], rest[0], 0.4)
+    store.put([*files, named("rain on tin.wav", rest[3:4] * 1.0), named("take.wav", rain[None])])
+    searcher = Searcher(random_model, store)
+    by_sound = searcher.ask(Question(text="rain", by="sound"), k=50).hits
+    both = {hit.path: hit for hit in searcher.ask(Question(text="rain"), k=50).hits}
+    (words,) = searcher.ask(Question(text="rain", by="words"), k=50).hits
+    assert by_sound[0].path == "/sounds/take.wav"
+    assert words.path == "/sounds/rain on tin.wav"
+    assert (words.sound, words.start_s, words.end_s) == (None, 0, 10)
+    assert [match.found for match in words.words] == ["rain"]
+    for hit in by_sound:
+        fused = both[hit.path] if hit.path in both else both[hit.copies[0]]
+        if fused.words:
+            assert fused.score > hit.score
+        else:
+            assert fused == hit
+    assert any(hit.words for hit in both.values())
+    nothing = Question(text="thunder")
+    assert searcher.ask(nothing) == searcher.ask(replace(nothing, by="sound"))

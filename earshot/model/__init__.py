@@ -151,3 +151,18 @@ def require_same_model(manifest: Manifest, model: Model) -> None:
             f"with {model.name} ({model.fingerprint[:8]}), and their vectors do not compare; "
             f"make a new index: earshot index PATH... --to NEW --model {model.name}"
         )
+
+
+def require_same_cut(manifest: Manifest, segment_s: float | None, hop_s: float | None) -> None:
+    """Refuse other segments than an index has.
+
+    Raises:
+        EarshotError: with those that it has.
+    """
+    own = (manifest.segment_s, manifest.hop_s)
+    asked = tuple(own[i] if value is None else value for i, value in enumerate((segment_s, hop_s)))
+    if asked != own:
+        raise EarshotError(
+            f"the index has segments of {own[0]:g} s every {own[1]:g} s, not {asked[0]:g} s every "
+            f"{asked[1]:g} s; leave --window and --hop out, or make a new index"
+        )

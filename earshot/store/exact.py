@@ -7,13 +7,13 @@ Axis legend: N segments of the store, D embedding dimension, Q queries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from earshot.conditions import Comparer, holds
-from earshot.types import Condition, SegmentHit
+from earshot.types import Condition, EmbeddedFile, FileRecord, Segment, SegmentHit
 
 # Float32 products of unit vectors are off by about 1e-7; ten times a hundred is on the safe side.
 ROUNDING = 1e-5
@@ -49,6 +49,27 @@ def search_exactly(
         best = np.argsort(-exact, kind="stable")[:limit]
         answers.append([_hit(table, near[i], exact[i]) for i in best])
     return answers
+
+
+def files_of(
+    table: SegmentTable, records: Mapping[str, FileRecord], paths: Collection[str]
+) -> dict[str, EmbeddedFile]:
+    """Searchable files of the table by path; unknown ones are left out."""
+    files = {}
+    names = table.columns["path"]
+    for path in paths:
+        first, last = np.searchsorted(names, path), np.searchsorted(names, path, side="right")
+        if first < last and path in records:
+            starts, ends = (table.columns[name][first:last] for name in ("start_s", "end_s"))
+            files[path] = EmbeddedFile(
+                record=records[path],
+                segments=tuple(
+                    Segment(start_s=float(start_s), end_s=float(end_s))
+                    for start_s, end_s in zip(starts, ends, strict=True)
+                ),
+                vectors=table.vectors[first:last],
+            )
+    return files
 
 
 def exact_scores(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:

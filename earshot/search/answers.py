@@ -1,0 +1,82 @@
+"""From clips that were looked at to hits: copies together, with moments, reasons, probability."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from earshot.calibrate import Calibration, probability_of
+from earshot.search.candidates import Scored, Scorer
+from earshot.search.copies import Recordings
+from earshot.search.moments import moments
+from earshot.search.scoring import background_of, evidence
+from earshot.types import Hit, Moment
+
+# Words that answer so much of a query are an answer, whatever the sound.
+ENOUGH_WORDS = 0.5
+
+
+def folded(scored: Iterable[Scored], k: int) -> list[list[Scored]]:
+    """Clips in groups of copies, best first, until there are `k` groups and their copies end.
+
+    A copy counts where it comes before the first clip that would begin group k + 1.
+    """
+    ranked = sorted(scored, key=lambda clip: (-clip.score, clip.path))
+    groups: list[list[Scored]] = []
+    if not ranked:
+        return groups
+    known = Recordings(min(k, len(ranked)), ranked[0].file.vectors.shape[1])
+    for clip in ranked:
+        number = known.find(clip.file)
+        if number is not None:
+            groups[number].append(clip)
+        elif len(groups) < k:
+            known.add(clip.file)
+            groups.append([clip])
+        else:
+            break
+    return groups
+
+
+def hit_of(group: Sequence[Scored], scorer: Scorer, calibration: Calibration | None) -> Hit:
+    """The best of a group of copies as a hit."""
+    best = group[0]
+    found = moments_of(best, scorer)
+    return Hit(
+        path=best.path,
+        score=best.score,
+        start_s=found[0].start_s,
+        end_s=found[0].end_s,
+        probability=calibrated(best, scorer, calibration) if calibration else None,
+        sound=best.sound,
+        words=best.words.matches if best.words else (),
+        moments=found,
+        copies=tuple(clip.path for clip in group[1:]),
+    )
+
+
+def moments_of(clip: Scored, scorer: Scorer) -> tuple[Moment, ...]:
+    """A clip's moments; where words alone were asked, the whole clip is one."""
+    segments = clip.file.segments
+    if not scorer.by_sound:
+        end_s = max(segment.end_s for segment in segments)
+        return (Moment(start_s=segments[0].start_s, end_s=end_s, score=clip.score),)
+    return moments(segments, clip.segment_scores, float(scorer.background.mean[0]))
+
+
+def calibrated(clip: Scored, scorer: Scorer, calibration: Calibration) -> float | None:
+    """The probability that a clip sounds as asked; None where words alone were asked."""
+    if not scorer.by_sound:
+        return None
+    background = background_of(calibration.background, scorer.vectors)
+    found = evidence(clip.cosines[:, None], scorer.plan.parts, background)
+    return float(probability_of(calibration, found)[0])
+
+
+def is_answer(
+    hits: Sequence[Hit], shares: Sequence[float], calibration: Calibration | None
+) -> bool:
+    """Whether any hit is likely to be one: by its sound, or by words."""
+    if calibration is None:
+        return bool(hits)
+    likely = any((hit.probability or 0.0) >= calibration.threshold for hit in hits)
+    return likely or any(share >= ENOUGH_WORDS for share in shares)

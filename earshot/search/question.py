@@ -1,0 +1,165 @@
+"""From a question to what the store is asked: vectors of what is wanted and excluded, and words."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from earshot.search.examples import example_vectors, stored_path
+from earshot.search.phrases import Asked, take_apart
+from earshot.search.scoring import DISLIKE, DISLIKED_SHARE, EXCLUSION, Parts
+from earshot.store import is_storable
+from earshot.types import Condition, EarshotError, Model, Question, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Plan:
+    """A question as the store is asked it.
+
+    `wanted` (W, D) and `excluded` (X, D) are vectors, `exclusion` X weights; none are wanted where
+    words alone count; `sentence` says that the first is a whole sentence, the next its phrases.
+    `words` is empty where they do not count. `hidden` are the paths that are no answers.
+    """
+
+    wanted: np.ndarray
+    excluded: np.ndarray
+    exclusion: tuple[float, ...] = ()
+    sentence: bool = False
+    words: str = ""
+    where: tuple[Condition, ...] = ()
+    hidden: frozenset[str] = frozenset()
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """(W + X, D), the wanted ones first."""
+        return np.concatenate([self.wanted, self.excluded])
+
+    @property
+    def parts(self) -> Parts:
+        """What the rows of `vectors` are."""
+        return Parts(wanted=len(self.wanted), exclusion=self.exclusion, sentence=self.sentence)
+
+
+def plans_of(questions: Sequence[Question], model: Model, store: Store) -> list[Plan]:
+    """The plans of questions; their sentences are embedded together.
+
+    Raises:
+        EarshotError: a question that asks for nothing, an empty text, an unusable example.
+    """
+    asked = [asked_of(question) for question in questions]
+    sentences = dict.fromkeys(
+        text
+        for question, one in zip(questions, asked, strict=True)
+        for text in (*one.sounds, *one.without, *question.without)
+    )
+    vectors = model.embed_text(list(sentences)) if sentences else np.empty((0, model.dimension))
+    known = dict(zip(sentences, vectors, strict=True))
+    return [
+        plan_of(question, one, known, model, store)
+        for question, one in zip(questions, asked, strict=True)
+    ]
+
+
+def asked_of(question: Question) -> Asked:
+    """What a question's text asks for, taken apart unless words alone count.
+
+    Raises:
+        EarshotError: it asks for nothing.
+    """
+    for text in (question.text, *question.without) if question.text else question.without:
+        require_text(text)
+    if question.by == "words":
+        if question.like or question.unlike or question.without:
+            raise EarshotError(
+                "a search by words knows names and tags alone: examples and what must not be "
+                "heard need a search by sound or both"
+            )
+        require_text(question.text)
+        return Asked(text=question.text)
+    asked = take_apart(question.text) if question.text else Asked(text="")
+    if not asked.text and not question.like:
+        if not (question.without or question.unlike or asked.without):
+            require_text(question.text)
+        raise EarshotError(
+            "the question only says what must not be heard; say also what to listen for, or give "
+            "an example of it (to look for these very words in names, search by words)"
+        )
+    return asked
+
+
+def plan_of(
+    question: Question,
+    asked: Asked,
+    known: Mapping[str, np.ndarray],
+    model: Model,
+    store: Store,
+) -> Plan:
+    """The plan of one question whose sentences' vectors are known."""
+    liked = example_vectors(question.like, model, store)
+    disliked = example_vectors(question.unlike, model, store)
+    wanted = [known[text] for text in asked.sounds]
+    excluded = [known[text] for text in (*question.without, *asked.without)]
+    weights = [EXCLUSION] * len(excluded)
+    if len(liked):
+        wanted.append(likeness(liked, disliked))
+    else:
+        excluded, weights = [*excluded, *disliked], [*weights, *[DISLIKE] * len(disliked)]
+    examples = (*question.like, *question.unlike)
+    return Plan(
+        wanted=stacked(wanted, model.dimension),
+        excluded=stacked(excluded, model.dimension),
+        exclusion=tuple(weights),
+        sentence=len(asked.phrases) > 1,
+        words="" if question.by == "sound" else asked.text,
+        where=question.where,
+        hidden=frozenset(stored_path(example) for example in examples),
+    )
+
+
+def likeness(liked: np.ndarray, disliked: np.ndarray) -> np.ndarray:
+    """One vector (D,) for liked and disliked examples (N, D) each, as Rocchio's feedback has it."""
+    vector: np.ndarray = liked.mean(0)
+    if len(disliked):
+        vector = vector - DISLIKED_SHARE * disliked.mean(0)
+    return vector
+
+
+def stacked(vectors: Sequence[np.ndarray], dimension: int) -> np.ndarray:
+    """Vectors as (N, D) float32, N = 0 included."""
+    rows = np.asarray(vectors, dtype=np.float32)
+    return rows.reshape(len(vectors), dimension)
+
+
+def require_text(query: str) -> None:
+    """Refuse a query that says nothing, or holds bytes that are no text.
+
+    Raises:
+        EarshotError: with the query.
+    """
+    if not query.strip() or not is_storable(query):
+        raise EarshotError(
+            f"a query is empty or no text ({ascii(query)}); say what to listen for: 'dog barking'"
+        )
+
+
+def read_queries(path: Path) -> list[str]:
+    """The column `query` of a CSV file.
+
+    Raises:
+        EarshotError: no such file, column or row.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise EarshotError(f"cannot read {path} as CSV: {error}") from error
+    if not rows or "query" not in rows[0]:
+        raise EarshotError(f"{path} has no column `query` with rows below it")
+    for number, row in enumerate(rows, 1):
+        if not (row["query"] or "").strip():
+            raise EarshotError(f"{path}, row {number}: the query is empty")
+    return [row["query"] for row in rows]

@@ -1,0 +1,158 @@
+"""Search: a question becomes vectors and words, the store gives candidates, the best are answers.
+
+Candidates are looked at in the order of what they could score at most, until no other could be
+among the best `k` any more; so the answer is as exact as the store is.
+
+Axis legend: Q queries (W wanted, then X excluded), N clips, S segments, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from earshot.calibrate import Calibration
+from earshot.model import load, require_same_model
+from earshot.search.answers import folded, hit_of, is_answer
+from earshot.search.candidates import Candidates, Scored, Scorer, candidates_of
+from earshot.search.question import Plan, plans_of
+from earshot.store import open_store
+from earshot.types import Answer, Condition, EarshotError, Hit, Model, Question, Store
+
+# A long clip can fill a list of segments, hence more are asked for than hits are wanted.
+SEGMENTS_PER_HIT = 4
+# Clips that are looked at together beyond the hits that are wanted.
+AT_ONCE = 16
+# Segments that stand for the library where a query's background is measured, and for how long
+# they do: a library that is being indexed changes.
+BACKGROUND_SEGMENTS = 2000
+MOST_OF_A_FILE = 32
+BACKGROUND_S = 300.0
+SMALL_BACKGROUND_S = 5.0
+FILES_AT_ONCE = 256
+
+
+class Searcher:
+    """A model and the store that it filled; with a calibration, hits have probabilities."""
+
+    def __init__(self, model: Model, store: Store, calibration: Calibration | None = None) -> None:
+        require_same_model(store.manifest, model)
+        self.model, self.store, self.calibration = model, store, calibration
+        self._background: tuple[float, np.ndarray] | None = None
+
+    @classmethod
+    def open(cls, uri: str, model: str | None = None) -> Searcher:
+        """Open an index with the model that it was made with; `model` says where that is now.
+
+        Raises:
+            EarshotError: no index there, its model is not to be had, or `model` is another one.
+        """
+        store = open_store(uri)
+        if model is not None:
+            return cls(load(model), store)
+        try:
+            return cls(load(store.manifest.model), store)
+        except EarshotError as error:
+            if not Path(store.manifest.model).is_absolute():
+                raise
+            raise EarshotError(
+                f"the index was made with the model {store.manifest.model}: {error}; if that was "
+                f"moved, give its new folder with --model"
+            ) from error
+
+    def search(self, query: str, k: int = 10, where: Sequence[Condition] = ()) -> list[Hit]:
+        """The best `k` clips for one query, best first, each with its best moments."""
+        return self.search_many([query], k, where)[0]
+
+    def search_many(
+        self, queries: Sequence[str], k: int = 10, where: Sequence[Condition] = ()
+    ) -> list[list[Hit]]:
+        """The best `k` clips for each query.
+
+        Raises:
+            EarshotError: an empty query, or `k` below one.
+        """
+        questions = [Question(text=query, where=tuple(where)) for query in queries]
+        return [list(answer.hits) for answer in self.ask_many(questions, k)]
+
+    def ask(self, question: Question, k: int = 10) -> Answer:
+        """The best `k` clips for a question, copies folded into one hit.
+
+        Files of the index that are examples are not among the answers.
+
+        Raises:
+            EarshotError: a question that asks for nothing, an unusable example, `k` below one.
+        """
+        return self.ask_many([question], k)[0]
+
+    def ask_many(self, questions: Sequence[Question], k: int = 10) -> list[Answer]:
+        """The answers to several questions; see `ask`."""
+        if k < 1:
+            raise EarshotError(f"k is {k}; ask for at least one hit")
+        return [self._answer(plan, k) for plan in plans_of(questions, self.model, self.store)]
+
+    def _answer(self, plan: Plan, k: int) -> Answer:
+        scorer = Scorer(plan, self._library())
+        looked_at: dict[str, Scored] = {}
+        limit = k * SEGMENTS_PER_HIT
+        while True:
+            candidates = candidates_of(self.store, scorer, limit)
+            best = self._best(candidates, scorer, looked_at, k)
+            if len(best) >= k and best[k - 1][0].score >= candidates.unseen:
+                break
+            if candidates.unseen == -np.inf:
+                break
+            limit *= SEGMENTS_PER_HIT
+        hits = tuple(hit_of(group, scorer, self.calibration) for group in best)
+        shares = [group[0].words.share for group in best if group[0].words]
+        return Answer(hits=hits, found=is_answer(hits, shares, self.calibration))
+
+    def _best(
+        self, candidates: Candidates, scorer: Scorer, looked_at: dict[str, Scored], k: int
+    ) -> list[list[Scored]]:
+        """Groups of copies, best first, of which the first `k` are certain among the candidates."""
+        waiting = [path for path in candidates.by_bound() if path not in looked_at]
+        step = k + AT_ONCE
+        while True:
+            best = folded(looked_at.values(), k)
+            if not waiting:
+                return best
+            if len(best) >= k and best[k - 1][0].score >= candidates.bounds[waiting[0]]:
+                return best
+            for path, file in self.store.segments(waiting[:step]).items():
+                looked_at[path] = scorer.scored(file, candidates.words.get(path))
+            waiting = waiting[step:]
+
+    def _library(self) -> np.ndarray:
+        """Vectors (B, D) of segments that stand for the library; from files drawn by their name.
+
+        They are read once in a while: what is usual in a library changes slowly, if it is no
+        small one.
+        """
+        now_s = time.monotonic()
+        if self._background is None or now_s > self._background[0]:
+            vectors = self._draw()
+            enough = len(vectors) >= BACKGROUND_SEGMENTS
+            self._background = now_s + (BACKGROUND_S if enough else SMALL_BACKGROUND_S), vectors
+        return self._background[1]
+
+    def _draw(self) -> np.ndarray:
+        paths = sorted(self.store.files(), key=drawn)
+        rows: list[np.ndarray] = [np.empty((0, self.model.dimension), dtype=np.float32)]
+        for start in range(0, len(paths), FILES_AT_ONCE):
+            drawn_files = self.store.segments(paths[start : start + FILES_AT_ONCE]).values()
+            rows += [
+                file.vectors[:: -(-len(file.vectors) // MOST_OF_A_FILE)] for file in drawn_files
+            ]
+            if sum(map(len, rows)) >= BACKGROUND_SEGMENTS:
+                break
+        return np.concatenate(rows)
+
+
+def drawn(path: str) -> str:
+    """A key that puts paths in an order that has nothing to do with them."""
+    return hashlib.sha256(path.encode()).hexdigest()
