@@ -112,7 +112,7 @@ def index(
     as_json: Json = False,
 ) -> None:
     """Add new and changed recordings, drop removed ones, report broken ones. Resumable."""
-    from earshot.console import print_summary, progress_bar
+    from earshot.console import print_note, print_summary, progress_bar
     from earshot.library import index as index_folders
     from earshot.library import open_or_create, require_recordings
     from earshot.store import require_lasting, store_exists
@@ -120,7 +120,9 @@ def index(
     require_lasting(to)
     if not store_exists(to):
         require_recordings(paths)
-    store, heard_by = open_or_create(to, model, device, segment_s=window, hop_s=hop)
+    store, heard_by = open_or_create(
+        to, model, device, segment_s=window, hop_s=hop, tell=print_note
+    )
     with progress_bar("indexing") as report:
         summary = index_folders(paths, store, heard_by, workers=workers, prune=prune, report=report)
     if as_json:
@@ -134,7 +136,7 @@ def embed(
     files: Annotated[list[Path], typer.Argument(help="Files or folders of recordings.")],
     out: Annotated[Path, typer.Option(help="The .npz file to write.")],
     model: Annotated[
-        str | None, typer.Option(help="A model, `tags` by default; see `earshot models`.")
+        str | None, typer.Option(help="A model, else `tags`; see `earshot models`.")
     ] = None,
     encoder: Annotated[
         str | None, typer.Option(help="An audio encoder alone instead: its vectors and logits.")
@@ -172,7 +174,8 @@ def embedder(
     whole: bool = False,
 ) -> tuple[Model, int | None]:
     """What turns recordings into vectors, and where its logits begin in them, if it has any."""
-    from earshot.model import DEFAULT_MODEL, load
+    from earshot.console import print_note
+    from earshot.model import load, load_default
     from earshot.model.single import SingleEncoder
 
     if encoder and model:
@@ -184,7 +187,7 @@ def embedder(
         raise EarshotError("--checkpoint is for --encoder NAME; a model has its own weights")
     if whole:
         raise EarshotError("--whole is for --encoder NAME; a model has its own segments")
-    return load(model or DEFAULT_MODEL, device), None
+    return load(model, device) if model else load_default(device, print_note), None
 
 
 @app.command("import")

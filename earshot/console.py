@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -52,6 +53,11 @@ def progress_bar(task: str) -> Iterator[Callable[[Indexed], None]]:
             )
 
         yield report
+
+
+def print_note(line: str) -> None:
+    """What a person should know, and a program that reads the output need not: standard error."""
+    print(f"earshot: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def print_summary(summary: Summary, index: str, model: str) -> None:

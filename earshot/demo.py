@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from earshot.commands import counting, print_json
-from earshot.console import TrainingWatch, print_hits, print_summary, progress_bar
+from earshot.console import TrainingWatch, print_hits, print_note, print_summary, progress_bar
 from earshot.datasets import load
 from earshot.datasets.soundscape import describe_scenes, write_soundscapes
 from earshot.evaluate.report import Report
@@ -267,7 +267,7 @@ def on_recordings(recordings: Path, *, quiet: bool = False) -> dict[str, Any]:
     """
     started_s = time.monotonic()
     uri = str(HERE / "library")
-    store, model = open_or_create(uri, None)
+    store, model = open_or_create(uri, None, tell=print_note)
     with progress_bar("indexing") as report:
         summary = index([recordings], store, model, report=report)
     answers = Searcher(model, store).search_many(OWN_QUERIES, 3)

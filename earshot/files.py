@@ -29,6 +29,10 @@ SCHEME = "https://"
 TIMEOUT_S = 30.0
 
 
+class NotHereError(EarshotError):
+    """An asset is neither on this machine nor to be had now; nothing is wrong with it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asset:
     """A file that others published. Without a published SHA-256 the first use records one.
@@ -174,21 +178,22 @@ def fetch(asset: Asset, report: Callable[[int], None] | None = None) -> Path:
     Who asks for it while another process fetches it waits for that.
 
     Raises:
-        EarshotError: neither here nor to be had, or not the file that it should be.
+        NotHereError: neither here nor to be had.
+        EarshotError: not the file that it should be.
     """
     if path := find(asset):
         return path
     path = home() / "assets" / asset.name
     place = f"put it into {path.parent}, or name its folder in EARSHOT_ASSETS"
     if asset.by_hand:
-        raise EarshotError(f"{asset.name} is not here; {asset.url} tells where to get it: {place}")
+        raise NotHereError(f"{asset.name} is not here; {asset.url} tells where to get it: {place}")
     lock = home() / "locks" / asset.name
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         with locked(lock):
             return find(asset) or fetched(asset, path, report)
     except (OSError, HTTPException) as error:
-        raise EarshotError(
+        raise NotHereError(
             f"{asset.name} is not here and could not be fetched from {asset.url} ({error}); "
             f"get it there and {place}"
         ) from error

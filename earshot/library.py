@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,8 +22,8 @@ from earshot.embed import embed_files, file_state
 from earshot.files import atomic_write
 from earshot.metadata import Tables, read_notes
 from earshot.model import (
-    DEFAULT_MODEL,
     load,
+    load_default,
     model_manifest,
     require_same_cut,
     require_same_model,
@@ -94,8 +95,9 @@ def open_or_create(
     *,
     segment_s: float | None = None,
     hop_s: float | None = None,
+    tell: Callable[[str], None] = warnings.warn,
 ) -> tuple[Store, Model]:
-    """Open an index with its model, or make one; a new index gets `tags` unless told otherwise.
+    """Open an index with its model, or make one; unless one is named, `load_default` gives it.
 
     Its recordings are cut into segments of `segment_s` every `hop_s`; see `model_manifest`.
 
@@ -104,7 +106,7 @@ def open_or_create(
             else lies there.
     """
     if not store_exists(uri):
-        model = load(model_name or DEFAULT_MODEL, device)
+        model = load(model_name, device) if model_name else load_default(device, tell)
         manifest = model_manifest(model, segment_s, hop_s)
         model.embed_audio([])  # Whatever is missing shows now, before anything is made.
         try:

