@@ -9,8 +9,8 @@ ABOUT = {
     "sounds": "A head on the public tagger mn04 (Schmid et al. 2023, MIT), whose weights are\n"
     "fetched; this folder holds the head alone.",
     "pocket": "A small tower, trained by this project from random weights on the recordings in\n"
-    "`data.csv` to hear what the tagger mn04 (Schmid et al. 2023, MIT) hears, with a head like\n"
-    "that of `sounds`. Nothing has to be fetched for it but the sentence encoder.",
+    "`../recordings.csv` to hear what the tagger mn04 (Schmid et al. 2023, MIT) hears, with a\n"
+    "head like that of `sounds`. Nothing has to be fetched for it but the sentence encoder.",
 }
 
 
@@ -22,9 +22,9 @@ def card(name: str, recipe: Mapping[str, Any]) -> str:
         "",
         ABOUT[name],
         "",
-        f"Trained on {recipe['recordings']} recordings ({licences}), listed in `data.csv` with",
-        "sources. Settings and seeds are in `recipe.json`; `benchmarks/train_sounds.py` makes all",
-        "of it again, but for rounding.",
+        f"Trained on {recipe['recordings']} recordings ({licences}), listed with",
+        "sources in `../recordings.csv`. Settings and seeds are in `recipe.json`;",
+        "`benchmarks/train_sounds.py` makes all of it again, but for rounding.",
         "",
         "mAP on the test part, which shares no recording, series, caption or contributor's label",
         "with what was trained on; 95 % bootstrap intervals over queries:",

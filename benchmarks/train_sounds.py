@@ -213,7 +213,7 @@ def teach_tower(room: Room, taught: Sequence[int], teacher: Any) -> MobileNet:
 def write(folder: Path, room: Room, taught: Sequence[int], recipe: Mapping[str, Any]) -> None:
     """The recipe, the list of recordings with their licences, and the card."""
     (folder / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
-    with (folder / "data.csv").open("w", newline="", encoding="utf-8") as file:
+    with (PACKAGED / "recordings.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("file", "source", "licence"))
         writer.writerows(

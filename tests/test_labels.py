@@ -1,6 +1,7 @@
 """Labels learnt beside the tags: what they add, what they leave alone, and the shipped heads."""
 
 import csv
+import json
 import re
 from dataclasses import fields, replace
 from pathlib import Path
@@ -93,9 +94,9 @@ def test_a_head_is_read_as_it_was_written(head: LabelHead, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_shipped_was_free_and_is_small(name: str) -> None:
-    with (DATA / name / "data.csv").open(newline="", encoding="utf-8") as file:
+    with (DATA / "recordings.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) > 1000
+    assert json.loads((DATA / name / "recipe.json").read_text())["recordings"] == len(rows) > 1000
     assert all(re.fullmatch(r"CC0( 1\.0)?|CC[ -]BY( [234]\.0)?", row["licence"]) for row in rows)
     assert all(row["source"].startswith("http") for row in rows)
     assert sum(path.stat().st_size for path in (DATA / name).iterdir()) < 5 << 20
