@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from lightning_fabric import Fabric
 from test_cli import earshot, refused
@@ -216,6 +217,40 @@ def test_a_run_goes_on_as_if_it_had_not_been_interrupted(
     for kind in ("network", "average"):
         assert one[kind].keys() == other[kind].keys()
         assert all(torch.equal(one[kind][name], other[kind][name]) for name in one[kind])
+
+
+def test_a_run_interrupted_while_it_writes_its_best_model_goes_on(
+    text_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer of weights meets Ctrl-C: without what was being written there is no best epoch."""
+    given = recipe(text_folder, epochs=1)
+    whole = run(given, data, tmp_path / "whole")
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors.torch, "save_file", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            run(given, data, tmp_path / "stopped")
+    assert run(given, data, tmp_path / "stopped", resume=True) == whole
+    assert RunFolder(path=tmp_path / "stopped").history() == whole
+    weights = [
+        (tmp_path / name / "best" / "model.safetensors").read_bytes()
+        for name in ("whole", "stopped")
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_a_run_interrupted_before_it_began_begins_anew(
+    text_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "data.json").write_text("{}")
+    given = recipe(text_folder, epochs=1)
+    assert len(run(given, data, folder)) == 1
+    assert json.loads((folder / "data.json").read_text())["train"]
 
 
 def test_a_run_folder_tells_all(text_folder: Path, data: Path, tmp_path: Path) -> None:

@@ -167,16 +167,17 @@ class Training:
             "temperature": float(self.result.temperature.detach()),
             **found.metrics,
         }
-        self.settled = self.rates.epoch_ended(found.loss)
         before = [entry[self.recipe.select] for entry in self.history]
-        self.history.append(row)
-        self.epoch, self.step, self.losses = self.epoch + 1, 0, []
         about = self.about(row)
+        # Interrupted before all is written, the epoch has not ended, and its end is done again.
         if not before or row[self.recipe.select] > max(before):
             self.run.save_model("best", self.result, about)
         self.run.save_model("last", self.result, about)
         # The state comes last: what a run killed before it has written is written again.
-        self.run.write_history(self.history)
+        self.run.write_history([*self.history, row])
+        self.settled = self.rates.epoch_ended(found.loss)
+        self.history.append(row)
+        self.epoch, self.step, self.losses = self.epoch + 1, 0, []
         self.run.save_state(self.state())
         return row
 

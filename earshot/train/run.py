@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 STATE = "state.pt"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Written before recipe.json, which makes a run of a folder: all that an interrupted beginning leaves.
+BEFORE_RECIPE = ("data.json", "environment.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,9 @@ class RunFolder:
         Raises:
             EarshotError: there is a run, or something else, in its place.
         """
-        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+        if not self.path.exists():
+            return
+        if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= set(BEFORE_RECIPE):
             return
         if (self.path / "recipe.json").is_file():
             raise EarshotError(
@@ -62,8 +66,8 @@ class RunFolder:
 
     def begin(self, recipe: Recipe, data: Mapping[str, Any]) -> None:
         """Note what a new run is of."""
-        self.write_json("data.json", data)
-        self.write_json("environment.json", environment())
+        for name, value in zip(BEFORE_RECIPE, (data, environment()), strict=True):
+            self.write_json(name, value)
         self.write_text("recipe.json", resolved(recipe) + "\n")
 
     def recipe(self) -> Recipe:

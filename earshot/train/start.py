@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 
 from earshot.batches import Pairs
+from earshot.batches.loader import start_method
 from earshot.checkpoints import ENCODER_WEIGHTS, TAGGERS, sentence_folder
 from earshot.files import fetch, home, record
 from earshot.model.dual import DualEncoder
@@ -94,6 +95,8 @@ def one_process(fabric: Any, job: Job, watch: Callable[[bool], Watch]) -> list[d
             f"{job.data} does not hold the data that {job.out} was begun on, or the teachers are "
             f"others (data.json tells); resume with those, or begin a new run"
         )
+    if recipe.batches.workers:
+        start_method()  # What forks the workers imports torch while the towers are made ready.
     network = initial_network(recipe).to(fabric.device)
     material = prepare(network, recipe, datasets, validation, teachers)
     # What is drawn here is nobody else's business.
