@@ -32,7 +32,8 @@ from earshot.model.dual import DualEncoder
 from earshot.model.tensors import hash_of
 from earshot.types import EarshotError, Encoded
 
-BLOCK_ROWS = 64  # Lost at most by a kill.
+BLOCK_ROWS = 64  # Clips lost at most by a kill.
+TEXT_BLOCKS = 16  # Captions are quicker, and of more of them more have the same length.
 Report = Callable[[int, int], None]
 
 
@@ -62,6 +63,7 @@ class Work:
     kind: str
     fingerprint: str
     ids: tuple[str, ...]
+    block_rows: int
     blocks: Callable[[Sequence[int]], Iterator[Encoded]]
 
 
@@ -100,7 +102,8 @@ def audio_features(
                 some.append(network.audio_features(*there))
             yield joined(some)
 
-    work = Work(kind="audio", fingerprint=fingerprint(ids, parts), ids=ids, blocks=blocks)
+    key = fingerprint(ids, BLOCK_ROWS, parts)
+    work = Work(kind="audio", fingerprint=key, ids=ids, block_rows=BLOCK_ROWS, blocks=blocks)
     return table(work, network, folder, report)
 
 
@@ -123,17 +126,15 @@ def text_features(
     settings.pop("_name_or_path", None)  # A folder that was moved is the same encoder.
     side = asdict(network.config.text)
     parts = (side, settings, weights_hash(network.text), tokens_hash(network, texts))
+    block_rows = TEXT_BLOCKS * BLOCK_ROWS
 
     def blocks(starts: Sequence[int]) -> Iterator[Encoded]:
         for start in starts:
-            read = []
-            for group in batches_of(start, len(ids), batch):
-                tokens = network.text.tokenize([texts[place] for place in group])
-                there = {name: values.to(network.tau.device) for name, values in tokens.items()}
-                read.append(Encoded(embedding=network.text_features(there)))
-            yield joined(read)
+            read = network.text.embed(texts[start : start + block_rows], batch)
+            yield Encoded(embedding=network.finished(read))
 
-    work = Work(kind="text", fingerprint=fingerprint(ids, parts), ids=ids, blocks=blocks)
+    key = fingerprint(ids, block_rows, parts)
+    work = Work(kind="text", fingerprint=key, ids=ids, block_rows=block_rows, blocks=blocks)
     return table(work, network, folder, report)
 
 
@@ -152,9 +153,9 @@ def joined(parts: Sequence[Encoded]) -> Encoded:
     )
 
 
-def fingerprint(ids: Sequence[str], parts: Sequence[Any]) -> str:
+def fingerprint(ids: Sequence[str], block_rows: int, parts: Sequence[Any]) -> str:
     """A hash of all that a table depends on, this code among it."""
-    return hash_of(__version__, BLOCK_ROWS, list(ids), json.dumps(parts, default=str))
+    return hash_of(__version__, block_rows, list(ids), json.dumps(parts, default=str))
 
 
 def weights_hash(network: nn.Module) -> str:
@@ -183,7 +184,7 @@ def table(work: Work, network: DualEncoder, folder: Path, report: Report | None)
     place.mkdir(parents=True, exist_ok=True)
     with locked(place / "lock"):
         if not (place / "values.npy").is_file():
-            compute(work, network, Draft(place, len(work.ids)), report)
+            compute(work, network, Draft(place, len(work.ids), work.block_rows), report)
     stored = json.loads((place / "table.json").read_text())
     values = np.load(place / "values.npy", mmap_mode="r", allow_pickle=False)
     return FeatureTable(ids=work.ids, dimension=stored["dimension"], values=values)
@@ -195,7 +196,7 @@ def compute(work: Work, network: DualEncoder, draft: Draft, report: Report | Non
     Raises:
         EarshotError: a value is no number; what was written before stays.
     """
-    missing = [start for start in range(0, draft.rows, BLOCK_ROWS) if start not in draft.done]
+    missing = [start for start in range(0, draft.rows, work.block_rows) if start not in draft.done]
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -204,7 +205,7 @@ def compute(work: Work, network: DualEncoder, draft: Draft, report: Report | Non
                 require_numbers(block, work, start)
                 draft.write(start, block)
                 if report:
-                    report(min(len(draft.done) * BLOCK_ROWS, draft.rows), draft.rows)
+                    report(min(len(draft.done) * work.block_rows, draft.rows), draft.rows)
     finally:
         for module, training in modes:
             module.training = training
@@ -229,8 +230,8 @@ def require_numbers(block: Encoded, work: Work, start: int) -> None:
 class Draft:
     """A table that is being written: `done` are the first rows of the blocks that are on disk."""
 
-    def __init__(self, place: Path, rows: int) -> None:
-        self.place, self.rows = place, rows
+    def __init__(self, place: Path, rows: int, block_rows: int) -> None:
+        self.place, self.rows, self.block_rows = place, rows, block_rows
         self.values: np.memmap[Any, Any] | None = None
         self.dimension = 0
         self.done: set[int] = set()
@@ -273,7 +274,7 @@ class Draft:
     def block_hash(self, start: int) -> str:
         """The hash of a block's values."""
         assert self.values is not None
-        return hashlib.sha256(self.values[start : start + BLOCK_ROWS].tobytes()).hexdigest()
+        return hashlib.sha256(self.values[start : start + self.block_rows].tobytes()).hexdigest()
 
     def write(self, start: int, block: Encoded) -> None:
         """Bring a block to the disk, then the line that speaks of it."""

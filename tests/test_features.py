@@ -46,6 +46,7 @@ def pairs(tmp_path: Path, network: DualEncoder) -> Pairs:
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "BLOCK_ROWS", 3)
+    monkeypatch.setattr(features, "TEXT_BLOCKS", 1)
 
 
 def counted(tower: torch.nn.Module) -> list[int]:

@@ -220,10 +220,15 @@ class CaptionTokenizer:
         )["input_ids"]
         rows = [row or [self.filler] for row in rows]
         longest = max(map(len, rows))
-        width = min(-(-longest // WIDTH_STEP_TOKENS) * WIDTH_STEP_TOKENS, self.positions)
+        width = min(padded_width(longest), self.positions)
         ids = [[*row, *[self.padding] * (width - len(row))] for row in rows]
         mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]
         return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+
+
+def padded_width(tokens: int) -> int:
+    """The width of a batch whose longest caption has so many tokens: a multiple of eight."""
+    return -(-tokens // WIDTH_STEP_TOKENS) * WIDTH_STEP_TOKENS
 
 
 def pooled(states: Tensor, attention_mask: Tensor, pooling: Pooling) -> Tensor:
@@ -272,13 +277,16 @@ class TextTower(nn.Module):
     @torch.no_grad()  # Not inference mode: a head may be trained on these vectors.
     def embed(self, sentences: Sequence[str], batch: int = 64) -> Tensor:
         """N sentences to (N, D) on the CPU; those of similar length go together."""
-        order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
+        tokens = self.tokenize(sentences)
+        lengths = tokens["attention_mask"].sum(1)
         device = next(self.network.parameters()).device
-        vectors = torch.empty(len(order), self.dimension)
+        vectors = torch.empty(len(lengths), self.dimension)
+        order = lengths.argsort(stable=True)
         for start in range(0, len(order), batch):
             some = order[start : start + batch]
-            tokens = self.tokenize([sentences[i] for i in some])
-            vectors[some] = self({name: ids.to(device) for name, ids in tokens.items()}).cpu()
+            width = padded_width(int(lengths[some].max()))
+            cut = {name: ids[some, :width].to(device) for name, ids in tokens.items()}
+            vectors[some] = self(cut).cpu()
         return vectors
 
     def load_public(self, state: Mapping[str, Tensor]) -> None:
