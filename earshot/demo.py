@@ -255,7 +255,7 @@ def farewell(demo: Demo, seconds: float) -> str:
         f"\ndone in {seconds:.0f} s; everything is in {demo.folder}\n"
         f'next: earshot search {demo.index} "a bird sings" -k 5\n'
         f"      earshot train demo --data {demo.folder / 'scenes'} --out NEW --set epochs=20\n"
-        f"      earshot demo YOUR_FOLDER      your recordings, with the model that heard AudioSet"
+        f"      earshot demo YOUR_FOLDER      your recordings, with the default model"
     )
 
 
