@@ -315,12 +315,12 @@ def test_gradients_may_overflow_where_they_are_clipped(
     """As they do in half precision, whose scaler then leaves out the step."""
     steep = recipe(
         text_folder,
-        loss=LossConfig(supervised_weight=1e37),
+        loss=LossConfig(supervised_weight=1e25),
         optimizer=OptimizerConfig(clip_norm=1.0),
         epochs=1,
     )
     history = run(steep, data, tmp_path / "run")
-    assert 1e37 < history[0]["loss"] < 1e39
+    assert 1e25 < history[0]["loss"] < 1e27
 
 
 def test_ctrl_c_within_a_step_waits_for_its_end(

@@ -13,7 +13,6 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from earshot.checkpoints import JOINT_ENCODERS, TAGGERS
-from earshot.encoders.tags import TagMatching
 from earshot.files import NotHereError, fetch
 from earshot.model.folder import (
     DualModel,

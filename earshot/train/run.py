@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 STATE = "state.pt"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# Written before recipe.json, which makes a run of a folder: all that an interrupted beginning leaves.
+# Written before recipe.json, which makes a run of a folder; all that an interrupted start leaves.
 BEFORE_RECIPE = ("data.json", "environment.json")
 
 
