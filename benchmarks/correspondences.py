@@ -167,7 +167,7 @@ class Bench:
         assert pairs.text_table is not None
         audio = network.project_audio(pairs.audio_table.encoded(range(len(pairs.clips))))
         text = network.project_text(pairs.text_table.rows(range(len(pairs))))
-        return Teacher(name=name, audio=audio.numpy(), text=text.numpy())
+        return Teacher(name=name, fingerprint="", audio=audio.numpy(), text=text.numpy())
 
     def judge(self, names: Sequence[str], split: str) -> Judge:
         """The mean similarity of several stages."""

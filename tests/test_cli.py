@@ -144,7 +144,7 @@ def test_segments_of_a_new_index(indexed: Path, home: Path) -> None:
         earshot("index", "sounds", "--to", "fine", "--hop", "1", **run)
     )
     assert earshot("index", "sounds", "--to", "fine", "--hop", "0.25", **run).returncode == 0
-    gaps = ("--to", "gaps", "--window", "1", "--hop", "2")
+    gaps = ("--to", "gaps", "--model", "tags-mn05", "--window", "1", "--hop", "2")
     assert "hop" in refused(earshot("index", "sounds", *gaps, **run))
 
 

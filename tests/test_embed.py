@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from earshot.embed import GROUP_FILES, embed_files, groups
 from earshot.types import EmbeddedFile, Model
 
 
-def embed(paths: list[Path], model: Model, **options: int) -> dict[str, EmbeddedFile]:
+def embed(paths: list[Path], model: Model, **options: Any) -> dict[str, EmbeddedFile]:
     files = embed_files([str(path) for path in paths], model, **options)
     return {Path(file.record.state.path).name: file for file in files}
 
@@ -96,7 +97,7 @@ def test_whole_clips_are_batched_by_their_duration(tmp_path: Path) -> None:
         paths.append(tmp_path / f"{i:02}.wav")
         soundfile.write(paths[-1], np.full(duration_s * 1000, 0.1), 1000)
     listener = Listener()
-    files = embed(paths, listener, workers=1, segment_s=3600)
+    files = embed(paths, listener, workers=1, cut=(3600, 3600))
     assert listener.batches == [[30] * 5, [30, 2], [100], [300], [1, 1]]
     found = [files[path.name].vectors[0, 0] / 1000 for path in paths]
     assert found == pytest.approx(seconds, rel=1e-3)

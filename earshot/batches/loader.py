@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
@@ -143,7 +144,17 @@ def start_method() -> Any:
 def begin_worker(worker: int) -> None:
     """Ignore Ctrl-C where the worker was not born so, and compute with one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = silent_when_alone
     torch.set_num_threads(1)
+
+
+def silent_when_alone(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Say nothing of a main process that left while a batch was handed to it.
+
+    The thread that hands over shared memory tells its errors to `sys.excepthook`.
+    """
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def same(read: Any) -> Any:
