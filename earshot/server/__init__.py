@@ -1,0 +1,97 @@
+"""The library over HTTP: a web page, an API, tools for agents. Nothing is done on import.
+
+`create_app` puts a searcher behind it; `earshot.server.running` listens. The page works without a
+build step and asks no other site; only files of the index are ever served, by their ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+from threading import Event
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+
+from earshot import __version__
+from earshot.search import Searcher
+from earshot.server import clip_routes, library_routes, search_routes
+from earshot.server.counters import Counters, Counting
+from earshot.server.desk import Desk, UnknownIdError
+from earshot.server.guard import Guard
+from earshot.server.mcp import create_mcp
+from earshot.server.settings import ServerConfig
+from earshot.types import EarshotError
+
+__all__ = ["ServerConfig", "create_app"]
+
+WEB = Path(str(files("earshot") / "web"))
+DECODERS_AT_ONCE = 2
+STATUS_OF = (
+    (UnknownIdError, 404),
+    (EarshotError, 422),
+    (FileNotFoundError, 410),
+    (PermissionError, 403),
+)
+
+
+def create_app(
+    searcher: Searcher, config: ServerConfig | None = None, *, name: str = ""
+) -> FastAPI:
+    """The server of one library; `name` is what its page calls it.
+
+    Run it with any ASGI server. It is meant for one process: that holds the uploads.
+    """
+    config = config or ServerConfig()
+    desk = Desk(searcher, config, name)
+    tools = create_mcp(desk)
+    tools_app = tools.streamable_http_app(json_response=True, stateless_http=True, host="")
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.searching = CapacityLimiter(search_routes.SEARCHES_AT_ONCE)
+        app.state.decoding = CapacityLimiter(DECODERS_AT_ONCE)
+        async with tools.session_manager.run():
+            yield
+        app.state.closing.set()
+        desk.close()
+
+    app = FastAPI(
+        title="earshot",
+        version=__version__,
+        description="Find sounds by description, by sound, or both.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # These pages load scripts from elsewhere.
+        redoc_url=None,
+        lifespan=lifespan,
+        max_body_size=config.upload_bytes,
+    )
+    app.state.desk, app.state.closing = desk, Event()
+    counters = Counters(desk)
+    app.add_middleware(Guard, config=config)
+    app.add_middleware(Counting, counters=counters)
+    for router in (search_routes.router, clip_routes.router, library_routes.router):
+        app.include_router(router)
+    app.include_router(library_routes.health_router)
+    app.add_route("/metrics", counters.answer, include_in_schema=False)
+    app.router.routes.extend(tools_app.routes)
+    app.add_route("/", _page, include_in_schema=False)
+    app.mount("/web", StaticFiles(directory=WEB), name="web")
+    for kind, status in STATUS_OF:
+        app.add_exception_handler(kind, _explainer(status))
+    return app
+
+
+async def _page(request: Request) -> FileResponse:
+    return FileResponse(WEB / "index.html", headers={"cache-control": "no-cache"})
+
+
+def _explainer(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def explain(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, status)
+
+    return explain

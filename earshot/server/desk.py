@@ -1,0 +1,159 @@
+"""The desk that answers, for HTTP and MCP alike: questions in the words of the outside world.
+
+Outside, a recording has an id; inside, a path. This is where one becomes the other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+
+from earshot.files import home
+from earshot.search import Searcher, parse_condition
+from earshot.server.asking import asked
+from earshot.server.catalogue import Catalogue, id_of
+from earshot.server.jobs import Indexer
+from earshot.server.pictures import Pictures
+from earshot.server.schemas import (
+    AnswerOut,
+    ClipOut,
+    ExampleIn,
+    HitOut,
+    MomentOut,
+    NotesOut,
+    QuestionIn,
+    WordOut,
+)
+from earshot.server.settings import ServerConfig
+from earshot.server.uploads import Uploads
+from earshot.types import Condition, EarshotError, Example, FileRecord, Hit, Question
+
+
+class UnknownIdError(EarshotError):
+    """An id that stands for nothing in the index."""
+
+
+class Desk:
+    """A searcher with all that the server keeps beside it."""
+
+    def __init__(self, searcher: Searcher, config: ServerConfig, name: str = "") -> None:
+        self.searcher, self.config, self.name = searcher, config, name
+        self.catalogue = Catalogue(searcher.store)
+        self.uploads = Uploads(config.uploads)
+        self.pictures = Pictures(home() / "pictures")
+        self.indexer = Indexer(searcher.store, searcher.model, config.roots, self.catalogue.refresh)
+
+    def answer(self, question: QuestionIn) -> AnswerOut:
+        """Search.
+
+        Raises:
+            EarshotError: an empty question, a senseless filter.
+            UnknownIdError: an example that is not there.
+        """
+        started_s = time.perf_counter()
+        inside = Question(
+            text=question.text.strip(),
+            without=tuple(text.strip() for text in question.without if text.strip()),
+            like=self.examples(question.like),
+            unlike=self.examples(question.unlike),
+            where=conditions(question.where),
+            by=question.by,
+        )
+        answer = asked(self.searcher, inside, question.k)
+        hits = [shown for hit in answer.hits if (shown := self.hit(hit)) is not None]
+        took_ms = 1000 * (time.perf_counter() - started_s)
+        return AnswerOut(hits=hits, found=answer.found, took_ms=round(took_ms, 1))
+
+    def examples(self, given: Sequence[ExampleIn]) -> tuple[Example, ...]:
+        """Examples by path."""
+        return tuple(
+            Example(path=self.record(e.id).state.path, start_s=e.start_s, end_s=e.end_s)
+            for e in given
+        )
+
+    def record(self, sound_id: str) -> FileRecord:
+        """The file of an id, of the index or an upload.
+
+        Raises:
+            UnknownIdError: there is none.
+        """
+        if record := self.catalogue.find(sound_id):
+            return record
+        if upload := self.uploads.find(sound_id):
+            return upload.record
+        raise UnknownIdError(f"there is no recording {sound_id[:64]!r}; search again for the ids")
+
+    def hit(self, hit: Hit) -> HitOut | None:
+        """A hit with what is known of its clip; None where that was dropped a moment ago."""
+        record = self.catalogue.record(hit.path)
+        if record is None:
+            return None
+        copies = (self.catalogue.record(path) for path in hit.copies)
+        moments = [MomentOut(start_s=m.start_s, end_s=m.end_s, score=m.score) for m in hit.moments]
+        best = MomentOut(start_s=hit.start_s, end_s=hit.end_s, score=hit.score)
+        return HitOut(
+            clip=clip_out(record),
+            score=hit.score,
+            start_s=hit.start_s,
+            end_s=hit.end_s,
+            probability=hit.probability,
+            sound=hit.sound,
+            words=[WordOut(asked=w.asked, found=w.found, field=w.field) for w in hit.words],
+            moments=moments or [best],
+            copies=[clip_out(copy) for copy in copies if copy is not None],
+        )
+
+    def close(self) -> None:
+        """Stop what runs, forget what was brought."""
+        self.indexer.stop()
+        self.uploads.close()
+
+
+def require_present(record: FileRecord) -> Path:
+    """The file of a record, if it is still what was indexed.
+
+    Raises:
+        FileNotFoundError: it is gone, or another file is there now.
+    """
+    path = Path(record.state.path)
+    try:
+        size_bytes = path.stat().st_size
+    except OSError as error:
+        raise FileNotFoundError(f"{path} is gone; index its folder again") from error
+    if size_bytes != record.state.size_bytes:
+        raise FileNotFoundError(f"{path} was changed; index its folder again")
+    return path
+
+
+def conditions(texts: Sequence[str]) -> tuple[Condition, ...]:
+    """Filters as they are written.
+
+    Raises:
+        EarshotError: one that cannot be read.
+    """
+    return tuple(parse_condition(text) for text in texts)
+
+
+def clip_out(record: FileRecord) -> ClipOut:
+    """A recording as the outside sees it."""
+    path, notes = PurePath(record.state.path), record.notes
+    return ClipOut(
+        id=id_of(record.state.path),
+        path=str(path),
+        name=path.name,
+        folder=str(path.parent),
+        version=record.state.sha256[:12],
+        duration_s=record.duration_s,
+        sample_rate_hz=record.sample_rate_hz,
+        channels=record.channels,
+        notes=NotesOut(
+            title=notes.title,
+            description=notes.description,
+            tags=list(notes.tags),
+            category=notes.category,
+            creator=notes.creator,
+            licence=notes.licence,
+            date=notes.date,
+        ),
+    )

@@ -1,0 +1,139 @@
+"""What every request passes: is the server called by its own name, from its own page, by a friend?
+
+The page needs no other site, hence its policy forbids all of them; a page of another site that has
+the browser ask this server (also under a name that it made up, DNS rebinding) gets no answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Iterable
+from http.cookies import CookieError, SimpleCookie
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from earshot.server.settings import LOOPBACK_NAMES, ServerConfig
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "media-src 'self' blob:; connect-src 'self'; manifest-src 'self'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+SECURITY_HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), geolocation=(), microphone=()",
+}
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# The page's own files hold no secret; it asks for the token when it is refused an answer.
+PUBLIC_PATHS = frozenset({"/", "/health", "/api/login"})
+PUBLIC_FOLDER = "/web/"
+
+
+def cookie_of(token: str) -> tuple[str, str]:
+    """Name and value of the cookie that stands for a token, and does not tell it."""
+    digest = hashlib.sha256(b"earshot cookie " + token.encode()).hexdigest()
+    # Cookies do not know ports: servers with different tokens need different names.
+    return f"earshot-{digest[:8]}", digest
+
+
+def is_same(given: str, expected: str) -> bool:
+    """Compare in a time that tells nothing of where they differ."""
+    return hmac.compare_digest(given.encode(), expected.encode())
+
+
+class Guard:
+    """Middleware: refuses what does not belong here, and adds the security headers."""
+
+    def __init__(self, app: ASGIApp, config: ServerConfig) -> None:
+        self.app, self.token = app, config.token
+        self.names = frozenset(name.lower() for name in (*LOOPBACK_NAMES, *config.hosts))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(SECURITY_HEADERS)
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        refusal = self._refusal(scope)
+        await (refusal or self.app)(scope, receive, send_guarded)
+
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._is_own_name(host):
+            return _refused(400, f"this server is not called {host!r}")
+        origin = headers.get("origin")
+        if (
+            origin is not None
+            and scope["method"] not in SAFE_METHODS
+            and not _is_from(origin, host)
+        ):
+            return _refused(403, "requests from other sites are refused")
+        if self.token and not _is_public(scope["path"]) and not self._has_token(headers):
+            refusal = _refused(401, "a token is needed: Authorization: Bearer TOKEN")
+            refusal.headers["www-authenticate"] = "Bearer"
+            return refusal
+        return None
+
+    def _is_own_name(self, host: str) -> bool:
+        """An address of digits cannot be pointed elsewhere, as a name can."""
+        name = host.lower()
+        if not name.endswith("]"):
+            name = name.rpartition(":")[0] or name
+        return name in self.names or _is_address(name)
+
+    def _has_token(self, headers: Headers) -> bool:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and is_same(given.strip(), self.token):
+            return True
+        name, value = cookie_of(self.token)
+        return any(is_same(cookie, value) for cookie in _cookies(headers.getlist("cookie"), name))
+
+
+def _cookies(lines: Iterable[str], name: str) -> list[str]:
+    found = []
+    for line in lines:
+        try:
+            morsel = SimpleCookie(line).get(name)
+        except CookieError:
+            continue
+        if morsel is not None:
+            found.append(morsel.value)
+    return found
+
+
+def _is_public(path: str) -> bool:
+    return path in PUBLIC_PATHS or path.startswith(PUBLIC_FOLDER)
+
+
+def _is_from(origin: str, host: str) -> bool:
+    scheme, _, rest = origin.partition("://")
+    return scheme in ("http", "https") and rest.lower() == host.lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _refused(status: int, detail: str) -> JSONResponse:
+    return JSONResponse({"detail": detail}, status)

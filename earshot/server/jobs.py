@@ -1,0 +1,121 @@
+"""Indexing while the server answers: one run at a time, in a thread, whose progress can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any
+
+from earshot.library import Progress, index, is_below
+from earshot.types import EarshotError, Model, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobState:
+    """Where the indexing is; `number` counts the runs, `summary` tells what the last one did."""
+
+    number: int = 0
+    running: bool = False
+    folders: tuple[str, ...] = ()
+    files_total: int = 0
+    files_done: int = 0
+    audio_s: float = 0.0
+    elapsed_s: float = 0.0
+    error: str = ""
+    summary: dict[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For events and the status."""
+        return asdict(self)
+
+
+class _StoppedError(Exception):
+    """The server ends."""
+
+
+class Indexer:
+    """Runs `library.index` over folders below `roots`."""
+
+    def __init__(
+        self, store: Store, model: Model, roots: Sequence[Path], changed: Callable[[], object]
+    ) -> None:
+        self.roots = tuple(root.resolve() for root in roots)
+        self.state = JobState()
+        self._store, self._model, self._changed = store, model, changed
+        self._lock, self._stop = Lock(), Event()
+        self._thread: Thread | None = None
+
+    def require_allowed(self, path: str) -> Path:
+        """The absolute path, links resolved, of what may be added or removed.
+
+        Raises:
+            PermissionError: it does not lie below the allowed folders.
+        """
+        try:
+            resolved = Path(path).resolve()
+        except (OSError, ValueError) as error:
+            raise PermissionError(f"{path!r} is no path") from error
+        if not Path(path).is_absolute() or not is_below(str(resolved), self.roots):
+            allowed = ", ".join(map(str, self.roots))
+            raise PermissionError(
+                f"{path} does not lie below the folders that may change: {allowed}"
+                if allowed
+                else "this server changes nothing; start it with --root FOLDER to allow it there"
+            )
+        return resolved
+
+    def start(self, paths: Sequence[Path]) -> JobState:
+        """Begin to index files and folders, which `require_allowed` has seen.
+
+        Raises:
+            EarshotError: a run is not over yet.
+        """
+        with self._lock:
+            if self.state.running:
+                raise EarshotError("the index is being brought up to date already; wait for that")
+            folders = tuple(map(str, paths))
+            self.state = JobState(number=self.state.number + 1, running=True, folders=folders)
+            self._thread = Thread(target=self._run, args=(paths,), daemon=True)
+            self._thread.start()
+            return self.state
+
+    def _run(self, paths: Sequence[Path]) -> None:
+        try:
+            summary = index(paths, self._store, self._model, report=self._report)
+        except _StoppedError:
+            self.state = replace(self.state, running=False, error="stopped")
+        except (EarshotError, OSError) as error:
+            self.state = replace(self.state, running=False, error=str(error))
+        else:
+            self._changed()
+            self.state = replace(self.state, running=False, summary=summary.as_json())
+
+    def _report(self, progress: Progress) -> None:
+        if self._stop.is_set():
+            raise _StoppedError
+        self.state = replace(
+            self.state,
+            files_total=progress.files_total,
+            files_done=progress.files_done,
+            audio_s=progress.audio_s,
+            elapsed_s=progress.elapsed_s,
+        )
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Forget files, which stay where they are.
+
+        Raises:
+            PermissionError: one does not lie below the allowed folders.
+        """
+        for path in paths:
+            self.require_allowed(path)
+        self._store.drop(paths)
+        self._changed()
+
+    def stop(self) -> None:
+        """End the run, if there is one; what was written stays."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)

@@ -1,0 +1,119 @@
+"""Routes of the library as a whole: what it holds, what becomes of it, who may come in."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.responses import PlainTextResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from earshot.server.clip_routes import Limit, Offset
+from earshot.server.guard import cookie_of, is_same
+from earshot.server.jobs import JobState
+from earshot.server.schemas import (
+    AddIn,
+    BrokenOut,
+    BrokenPageOut,
+    FacetsOut,
+    LoginIn,
+    RemoveIn,
+    StatusOut,
+)
+from earshot.server.search_routes import desk_of
+
+LOOK_S = 0.2
+# Proxies end a connection on which nothing comes.
+SIGN_OF_LIFE_S = 15.0
+
+router = APIRouter(prefix="/api", tags=["library"])
+health_router = APIRouter(tags=["server"])
+
+
+@router.get("/status")
+def status(request: Request) -> StatusOut:
+    """What the index holds, and how far the indexing is."""
+    desk = desk_of(request)
+    snapshot, manifest = desk.catalogue.now(), desk.searcher.store.manifest
+    return StatusOut(
+        index=desk.name,
+        model=desk.searcher.model.name,
+        fingerprint=manifest.fingerprint,
+        segment_s=manifest.segment_s,
+        hop_s=manifest.hop_s,
+        files=len(snapshot.files),
+        broken=len(snapshot.broken),
+        duration_s=snapshot.duration_s,
+        common_folder=snapshot.common_folder,
+        roots=[str(root) for root in desk.indexer.roots],
+        job=desk.indexer.state.as_json(),
+    )
+
+
+@router.get("/facets")
+def facets(request: Request) -> FacetsOut:
+    """What can be filtered by, with the number of recordings."""
+    return FacetsOut.model_validate(desk_of(request).catalogue.now().facets)
+
+
+@router.get("/broken")
+def broken(request: Request, offset: Offset = 0, limit: Limit = 50) -> BrokenPageOut:
+    """The files that cannot be searched, with the reasons."""
+    records = desk_of(request).catalogue.now().broken
+    page = records[offset : offset + limit]
+    files = [BrokenOut(path=record.state.path, reason=record.broken) for record in page]
+    return BrokenPageOut(total=len(records), files=files)
+
+
+@router.post("/add", status_code=202)
+def add(request: Request, wanted: AddIn) -> dict[str, object]:
+    """Index folders or files; `events` tells how far it is."""
+    indexer = desk_of(request).indexer
+    paths = [indexer.require_allowed(path) for path in wanted.paths]
+    if missing := next((path for path in paths if not path.exists()), None):
+        raise HTTPException(404, f"{missing} does not exist")
+    if indexer.state.running:
+        raise HTTPException(409, "the index is being brought up to date already; wait for that")
+    return indexer.start(paths).as_json()
+
+
+@router.post("/remove")
+def remove(request: Request, wanted: RemoveIn) -> StatusOut:
+    """Forget recordings; their files stay."""
+    desk = desk_of(request)
+    desk.indexer.remove([desk.record(clip_id).state.path for clip_id in wanted.ids])
+    return status(request)
+
+
+@router.get("/events", response_class=EventSourceResponse)
+async def events(request: Request) -> AsyncIterator[ServerSentEvent]:
+    """The state of indexing whenever it changes, as Server-Sent Events named `indexing`."""
+    app, last, told_s = request.app, None, time.monotonic()
+    while not app.state.closing.is_set():
+        state: JobState = app.state.desk.indexer.state
+        if state is not last:
+            yield ServerSentEvent(event="indexing", data=state.as_json())
+            last, told_s = state, time.monotonic()
+        elif time.monotonic() - told_s > SIGN_OF_LIFE_S:
+            yield ServerSentEvent(comment="nothing new")
+            told_s = time.monotonic()
+        await asyncio.sleep(LOOK_S)
+
+
+@router.post("/login", status_code=204)
+def login(request: Request, given: LoginIn) -> Response:
+    """Exchange the token for a cookie, which the page's players need."""
+    token = desk_of(request).config.token
+    if not token or not is_same(given.token.strip(), token):
+        raise HTTPException(401, "that is not the token that the server was started with")
+    response, (name, value) = Response(status_code=204), cookie_of(token)
+    response.set_cookie(name, value, httponly=True, samesite="strict", max_age=30 * 86_400)
+    return response
+
+
+@health_router.get("/health")
+def health() -> PlainTextResponse:
+    """Whether the server answers."""
+    return PlainTextResponse("ok\n")

@@ -1,0 +1,67 @@
+"""Listening: takes the port before the model is loaded, ends at once on Ctrl-C."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from earshot.types import EarshotError
+
+# How long answers that are under way may take when the server ends.
+GRACE_S = 2
+
+
+class _Server(uvicorn.Server):
+    """Tells the app at once that it ends: streams of events would be waited for."""
+
+    def __init__(self, config: uvicorn.Config, ending: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ending = ending
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._ending()
+        super().handle_exit(sig, frame)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take an address; port 0 is any that is free.
+
+    Raises:
+        EarshotError: it is in use, not this machine's, or not allowed.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        taken = socket.socket(family)
+        try:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(address)
+            taken.listen()
+        except BaseException:
+            taken.close()
+            raise
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise EarshotError(
+            f"cannot listen at {host}, port {port}: {reason.lower()}; give another --port, or "
+            "--port 0 for one that is free"
+        ) from error
+    return taken
+
+
+def run(app: FastAPI, taken: socket.socket) -> None:
+    """Answer until Ctrl-C or SIGTERM."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+        ws="none",
+    )
+    _Server(config, app.state.closing.set).run(sockets=[taken])

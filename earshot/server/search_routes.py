@@ -1,0 +1,112 @@
+"""Routes that search: by words, by a full question, by a clip, by a sound that is brought."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, File, Query, Request, UploadFile
+
+from earshot.server.desk import Desk
+from earshot.server.schemas import (
+    MAX_EXAMPLES,
+    MAX_HITS,
+    AnswerOut,
+    ExampleIn,
+    QuestionIn,
+    Text,
+    UploadOut,
+)
+
+Result = TypeVar("Result")
+K = Annotated[int, Query(ge=1, le=MAX_HITS, description="How many hits.")]
+By = Literal["both", "sound", "words"]
+Where = Annotated[
+    list[Text],
+    Query(
+        default_factory=list,
+        max_length=MAX_EXAMPLES,
+        description="Filters such as `duration_s < 10`.",
+    ),
+]
+Seconds = Annotated[float, Query(ge=0, allow_inf_nan=False)]
+# Networks on as many cores as these would only wait for each other.
+SEARCHES_AT_ONCE = 2
+
+router = APIRouter(prefix="/api", tags=["search"])
+
+
+def desk_of(request: Request) -> Desk:
+    """The desk of the server that a request came to."""
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+async def _searching(request: Request, work: Callable[[], Result]) -> Result:
+    limiter: CapacityLimiter = request.app.state.searching
+    return await to_thread.run_sync(work, limiter=limiter)
+
+
+@router.get("/search")
+async def search(
+    request: Request,
+    q: Annotated[Text, Query(description="What to listen for.")],
+    without: Annotated[
+        list[Text],
+        Query(
+            default_factory=list,
+            alias="not",
+            max_length=MAX_EXAMPLES,
+            description="What not to hear.",
+        ),
+    ],
+    where: Where,
+    by: By = "both",
+    k: K = 20,
+) -> AnswerOut:
+    """Search by words."""
+    question = QuestionIn(text=q, without=without, where=where, by=by, k=k)
+    return await _searching(request, lambda: desk_of(request).answer(question))
+
+
+@router.post("/search")
+async def ask(request: Request, question: QuestionIn) -> AnswerOut:
+    """Search by words, sounds, or both."""
+    return await _searching(request, lambda: desk_of(request).answer(question))
+
+
+@router.get("/clips/{clip_id}/similar")
+async def similar(
+    request: Request,
+    clip_id: str,
+    where: Where,
+    start_s: Seconds = 0.0,
+    end_s: Seconds | None = None,
+    k: K = 20,
+) -> AnswerOut:
+    """What sounds like a clip, or like a part of it."""
+    example = ExampleIn(id=clip_id, start_s=start_s, end_s=end_s)
+    question = QuestionIn(like=[example], where=where, k=k)
+    return await _searching(request, lambda: desk_of(request).answer(question))
+
+
+@router.post("/sounds", status_code=201)
+async def bring(request: Request, sound: Annotated[UploadFile, File()]) -> UploadOut:
+    """Bring a sound; its id goes into `like` of a question. The latest few are kept."""
+    desk = desk_of(request)
+    upload = await _searching(request, lambda: desk.uploads.add(sound.file, sound.filename or ""))
+    return UploadOut(id=upload.id, name=upload.name, duration_s=upload.record.duration_s)
+
+
+@router.post("/similar")
+async def similar_to_file(
+    request: Request,
+    sound: Annotated[UploadFile, File()],
+    where: Where,
+    k: K = 20,
+) -> AnswerOut:
+    """What sounds like a sound that is brought, in one step."""
+    brought = await bring(request, sound)
+    question = QuestionIn(like=[ExampleIn(id=brought.id)], where=where, k=k)
+    return await _searching(request, lambda: desk_of(request).answer(question))

@@ -1,0 +1,76 @@
+"""A library to serve in tests: recordings of every awkward kind, its index, a server that runs."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from conftest import make_recordings
+
+LONG_S = 65.0
+BRACKETED = "a [strange] näme & 100%?.wav"
+
+
+def make_library(folder: Path) -> None:
+    """Sixteen recordings, among them what browsers cannot play, and a broken one."""
+    make_recordings(folder / "noises", 10)
+    random = np.random.default_rng(3)
+    t = np.arange(int(LONG_S * 8000)) / 8000
+    sweep = 0.3 * np.sin(2 * np.pi * (200 + 20 * t) * t) + random.normal(0, 0.01, len(t))
+    soundfile.write(folder / "long.flac", sweep, 8000)
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(48_000) / 48_000)
+    soundfile.write(folder / "tone.aiff", tone, 48_000, subtype="PCM_24")
+    soundfile.write(folder / "deep.wav", np.stack([tone, -tone / 2], axis=1), 48_000, "PCM_24")
+    soundfile.write(folder / "wide.wav", np.repeat(tone[:, None], 4, axis=1), 192_000, "PCM_16")
+    soundfile.write(folder / "tone.ogg", tone, 48_000)
+    soundfile.write(folder / BRACKETED, tone, 16_000)
+    (folder / "broken.wav").write_bytes(b"RIFF, but no more of it")
+
+
+def run_environment(home: Path) -> dict[str, str]:
+    return {**os.environ, "EARSHOT_HOME": str(home), "OMP_NUM_THREADS": "1"}
+
+
+def make_index(folder: Path, home: Path) -> Path:
+    """The index of a library, made by the command."""
+    index = folder.parent / f"{folder.name}-index"
+    command = ("index", folder, "--to", index, "--model", "tags-mn05")
+    subprocess.run(
+        [sys.executable, "-m", "earshot", *map(str, command)],
+        env=run_environment(home),
+        capture_output=True,
+        check=True,
+        timeout=300,
+    )
+    return index
+
+
+@contextmanager
+def serving(index: Path, home: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server of an index as a process of its own; gives its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "earshot", "serve", str(index), "--port", "0", *options],
+        env=run_environment(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("earshot: http://"), line + process.stderr.read()
+        yield line.split()[1], process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()

@@ -1,0 +1,603 @@
+"""The server: every route as a client meets it, and everything that must be refused."""
+
+import io
+import json
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+import soundfile
+from conftest import needs
+from fastapi.testclient import TestClient
+from served import BRACKETED, LONG_S, make_library, run_environment, serving
+from test_audio import encode, noise
+
+from earshot import audio
+from earshot.library import index
+from earshot.model import load, model_manifest
+from earshot.search import Searcher
+from earshot.server import ServerConfig, create_app
+from earshot.server.catalogue import id_of
+from earshot.server.pictures import COLUMNS, draw, grey_png
+from earshot.server.playing import Wav, byte_range
+from earshot.server.settings import is_loopback, require_token
+from earshot.store import MemoryStore
+from earshot.types import EarshotError, Model
+
+TOKEN = "a-long-token"
+OWN = "http://127.0.0.1:8000"
+
+
+@pytest.fixture(scope="module")
+def searcher(
+    library: Path, home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Searcher]:
+    """The library in memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EARSHOT_HOME", str(home))
+        model = load("tags-mn05", "cpu")
+        store = MemoryStore(model_manifest(model))
+        index([library], store, model)
+        yield Searcher(model, store)
+
+
+def client_of(searcher: Searcher, **config: object) -> TestClient:
+    return TestClient(create_app(searcher, ServerConfig(**config), name="lib"), base_url=OWN)
+
+
+@pytest.fixture(scope="module")
+def client(searcher: Searcher) -> Iterator[TestClient]:
+    with client_of(searcher, upload_bytes=1 << 20, uploads=2) as client:
+        yield client
+
+
+def clip_url(path: Path, what: str = "") -> str:
+    return f"/api/clips/{id_of(str(path))}{what}"
+
+
+# ---- searching ----------------------------------------------------------------------------------
+
+
+def test_search_by_words(client: TestClient, library: Path) -> None:
+    answer = client.get("/api/search", params={"q": "a tone", "k": 3}).json()
+    assert len(answer["hits"]) == 3
+    hit = answer["hits"][0]
+    assert hit["clip"]["path"].startswith(str(library))
+    assert hit["clip"]["id"] == id_of(hit["clip"]["path"])
+    assert hit["moments"][0]["start_s"] == hit["start_s"]
+    scores = [hit["score"] for hit in answer["hits"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_get_and_post_give_the_same_hits(client: TestClient) -> None:
+    got = client.get("/api/search", params={"q": "rain", "k": 5, "where": "duration_s < 2"}).json()
+    asked = {"text": "rain", "k": 5, "where": ["duration_s < 2"]}
+    posted = client.post("/api/search", json=asked).json()
+    assert got["hits"] == posted["hits"]
+    assert all(hit["clip"]["duration_s"] < 2 for hit in got["hits"])
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {},
+        {"text": "   "},
+        {"text": "rain", "where": ["loudness > 3"]},
+        {"text": "rain", "k": 0},
+        {"text": "rain", "k": 100_000},
+        {"text": "rain", "colour": "red"},
+        {"text": "x" * 5000},
+        {"like": [{"id": "0" * 16, "start_s": -1}]},
+    ],
+)
+def test_senseless_questions_are_refused_in_a_line(
+    client: TestClient, question: dict[str, object]
+) -> None:
+    reply = client.post("/api/search", json=question)
+    assert reply.status_code == 422
+    assert reply.json()["detail"]
+
+
+def test_similar_finds_the_clip_itself_first(client: TestClient, library: Path) -> None:
+    clip = library / "noises" / "003.wav"
+    hits = client.get(clip_url(clip, "/similar"), params={"k": 16}).json()["hits"]
+    scores = {hit["clip"]["path"]: hit["score"] for hit in hits}
+    assert scores[str(clip)] == pytest.approx(1, abs=1e-4)
+
+
+def test_a_region_finds_what_sounds_like_that_region(tmp_path: Path, real_model: Model) -> None:
+    esc10 = needs("data/esc10")
+    rooster, rain = (
+        [audio.read(path, sample_rate_hz=32_000) for path in sorted(esc10.glob(f"{label}/*"))[:4]]
+        for label in ("009-rooster", "002-rain")
+    )
+    for name, samples in [("rooster", rooster[1]), ("rain", rain[1])]:
+        soundfile.write(tmp_path / f"{name}.wav", samples, 32_000)
+    soundfile.write(tmp_path / "both.wav", np.concatenate([*rooster[2:], *rain[2:]]), 32_000)
+    store = MemoryStore(model_manifest(real_model))
+    index([tmp_path], store, real_model)
+    with client_of(Searcher(real_model, store)) as client:
+        for name, span in [("rooster", (0, 9.5)), ("rain", (10.5, 20))]:
+            part = {"start_s": span[0], "end_s": span[1], "where": "duration_s < 9"}
+            hits = client.get(clip_url(tmp_path / "both.wav", "/similar"), params=part).json()
+            assert hits["hits"][0]["clip"]["name"] == f"{name}.wav"
+
+
+def test_search_by_a_sound_that_is_brought(client: TestClient, library: Path) -> None:
+    clip = library / "noises" / "005.wav"
+    with clip.open("rb") as file:
+        upload = client.post("/api/sounds", files={"sound": ("../../mine.wav", file)})
+    assert upload.status_code == 201
+    brought = upload.json()
+    assert brought["name"] == "mine.wav"
+    asked = {"like": [{"id": brought["id"]}], "k": 16}
+    hits = client.post("/api/search", json=asked).json()["hits"]
+    scores = {hit["clip"]["path"]: hit["score"] for hit in hits}
+    assert scores[str(clip)] == pytest.approx(1, abs=1e-4)
+    with clip.open("rb") as file:
+        direct = client.post("/api/similar?k=16", files={"sound": ("x.wav", file)}).json()["hits"]
+    assert [hit["clip"]["path"] for hit in direct] == [hit["clip"]["path"] for hit in hits]
+
+
+def test_uploads_are_limited_in_kind_size_and_number(client: TestClient, library: Path) -> None:
+    no_sound = client.post("/api/sounds", files={"sound": ("x.wav", b"not a sound")})
+    assert no_sound.status_code == 422
+    assert no_sound.json()["detail"].startswith("x.wav: ")
+    large = client.post("/api/sounds", files={"sound": ("x.wav", bytes(2 << 20))})
+    assert large.status_code == 413
+
+    def chunks() -> Iterator[bytes]:
+        yield from [bytes(1 << 18)] * 8
+
+    unstated = client.post(
+        "/api/sounds", content=chunks(), headers={"content-type": "multipart/form-data; boundary=x"}
+    )
+    assert unstated.status_code == 413
+    ids = []
+    for _ in range(3):
+        with (library / "tone.ogg").open("rb") as file:
+            ids.append(client.post("/api/sounds", files={"sound": file}).json()["id"])
+    found = [client.get(f"/api/clips/{upload_id}").status_code for upload_id in ids]
+    assert found == [404, 200, 200]
+
+
+# ---- lists --------------------------------------------------------------------------------------
+
+
+def test_clips_are_paged_in_order(client: TestClient, library: Path) -> None:
+    everything = client.get("/api/clips", params={"limit": 100}).json()
+    paths = [clip["path"] for clip in everything["clips"]]
+    assert everything["total"] == len(paths) == 16
+    assert paths == sorted(paths)
+    pages = [client.get("/api/clips", params={"offset": o, "limit": 7}).json() for o in (0, 7, 14)]
+    assert [clip["path"] for page in pages for clip in page["clips"]] == paths
+    long_ones = client.get("/api/clips", params={"where": "duration_s > 30"}).json()
+    assert [clip["name"] for clip in long_ones["clips"]] == ["long.flac"]
+    assert client.get("/api/clips", params={"where": "nonsense"}).status_code == 422
+
+
+def test_status_facets_and_broken(client: TestClient, library: Path) -> None:
+    status = client.get("/api/status").json()
+    assert (status["files"], status["broken"], status["index"]) == (16, 1, "lib")
+    assert status["common_folder"] == str(library)
+    facets = client.get("/api/facets").json()
+    assert [str(library / "noises"), 10] in facets["folder"]
+    assert [16_000, 11] in facets["sample_rate_hz"]
+    broken = client.get("/api/broken").json()
+    assert broken["total"] == 1
+    assert Path(broken["files"][0]["path"]).name == "broken.wav"
+    assert broken["files"][0]["reason"]
+
+
+def test_openapi_health_metrics_page(client: TestClient) -> None:
+    paths = client.get("/api/openapi.json").json()["paths"]
+    assert {"/api/search", "/api/clips/{clip_id}/audio", "/api/events", "/health"} <= set(paths)
+    assert client.get("/health").text == "ok\n"
+    client.get("/api/search", params={"q": "rain"})
+    metrics = client.get("/metrics").text
+    assert "earshot_files 16.0" in metrics
+    counted = 'earshot_requests_total{method="GET",route="/api/search",status="200"}'
+    assert counted in metrics
+    assert id_of("x")[:4] not in metrics
+    page = client.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert client.get("/web/main.js").headers["content-type"].startswith("text/javascript")
+
+
+def test_the_page_is_small_and_asks_nobody_else() -> None:
+    web = Path(sys.modules["earshot"].__path__[0], "web")
+    files = [path for path in web.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 300_000
+    for path in files:
+        text = path.read_text().replace("http://www.w3.org/2000/svg", "")
+        assert "http://" not in text, path
+        assert "https://" not in text, path
+
+
+# ---- sound --------------------------------------------------------------------------------------
+
+
+def test_a_playable_file_is_served_as_it_is(client: TestClient, library: Path) -> None:
+    path = library / "tone.ogg"
+    whole = client.get(clip_url(path, "/audio"))
+    assert (whole.status_code, whole.headers["content-type"]) == (200, "audio/ogg")
+    assert whole.content == path.read_bytes()
+    part = client.get(clip_url(path, "/audio"), headers={"range": "bytes=100-199"})
+    assert part.status_code == 206
+    assert part.content == path.read_bytes()[100:200]
+
+
+@pytest.mark.parametrize("name", ["tone.aiff", "deep.wav", "wide.wav"])
+def test_what_browsers_cannot_play_becomes_wav(
+    client: TestClient, library: Path, name: str
+) -> None:
+    reply = client.get(clip_url(library / name, "/audio"))
+    assert (reply.status_code, reply.headers["content-type"]) == (200, "audio/wav")
+    assert int(reply.headers["content-length"]) == len(reply.content)
+    samples, rate_hz = soundfile.read(io.BytesIO(reply.content), dtype="float32")
+    expected = audio.read(library / name, sample_rate_hz=48_000)
+    assert rate_hz == 48_000
+    assert len(samples) == len(expected)
+    # Sixteen bits round to half a step; clipping would be far more.
+    assert np.abs(samples - expected).max() < 2 / 32_768
+
+
+@pytest.mark.parametrize("suffix", ["m4a", "wma"])
+def test_formats_of_ffmpeg_play(
+    suffix: str, home: Path, tmp_path: Path, searcher: Searcher
+) -> None:
+    pytest.importorskip("av")
+    path = tmp_path / f"noise.{suffix}"
+    encode(path, noise(2.0), {"m4a": "aac", "wma": "wmav2"}[suffix])
+    store = MemoryStore(searcher.store.manifest)
+    index([tmp_path], store, searcher.model)
+    with client_of(Searcher(searcher.model, store)) as client:
+        reply = client.get(clip_url(path, "/audio"))
+        assert reply.headers["content-type"] == {"m4a": "audio/mp4", "wma": "audio/wav"}[suffix]
+        as_wav = client.get(clip_url(path, "/audio"), params={"wav": True})
+        samples, rate_hz = soundfile.read(io.BytesIO(as_wav.content), dtype="float32")
+        expected = audio.read(path, sample_rate_hz=rate_hz)
+        assert len(samples) == len(expected)
+        assert np.corrcoef(samples, expected)[0, 1] > 0.95  # the noise of AAC is drawn at random
+
+
+def test_any_range_of_the_wav_is_that_slice_of_it(client: TestClient, library: Path) -> None:
+    url = clip_url(library / "long.flac", "/audio?wav=true")
+    whole = client.get(url).content
+    size = len(whole)
+    assert size == 44 + 2 * round(LONG_S * 8000)
+    for first, last in [(0, 9), (0, 43), (40, 51), (44, 1043), (45, 46), (size - 5, size - 1)]:
+        part = client.get(url, headers={"range": f"bytes={first}-{last}"})
+        assert part.status_code == 206
+        assert part.headers["content-range"] == f"bytes {first}-{last}/{size}"
+        assert part.content == whole[first : last + 1]
+    middle = client.get(url, headers={"range": "bytes=600001-700000"}).content
+    assert middle == whole[600_001:700_001]
+    tail = client.get(url, headers={"range": "bytes=-100"})
+    assert tail.content == whole[-100:]
+    head = client.head(url)
+    assert (head.content, int(head.headers["content-length"])) == (b"", size)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, None),
+        ("bytes=0-", (0, 100)),
+        ("bytes=0-0", (0, 1)),
+        ("bytes=99-", (99, 100)),
+        ("bytes=10-1000", (10, 100)),
+        ("bytes=-1", (99, 100)),
+        ("bytes=-1000", (0, 100)),
+        ("bytes=20-10", None),
+        ("bytes=0-1,5-6", None),
+        ("bytes=-", None),
+        ("items=0-1", None),
+        ("bytes=a-b", None),
+    ],
+)
+def test_ranges(header: str | None, expected: tuple[int, int] | None) -> None:
+    assert byte_range(header, 100) == expected
+
+
+def test_ranges_that_cannot_be_met(client: TestClient, library: Path) -> None:
+    for header in ("bytes=100-", "bytes=-0"):
+        with pytest.raises(ValueError, match="range"):
+            byte_range(header, 100)
+    url = clip_url(library / "tone.aiff", "/audio")
+    reply = client.get(url, headers={"range": "bytes=99999999-"})
+    assert reply.status_code == 416
+    assert reply.headers["content-range"].startswith("bytes */")
+    stale = client.get(url, headers={"range": "bytes=0-9", "if-range": '"another"'})
+    assert stale.status_code == 200
+
+
+def test_a_wav_never_outgrows_what_its_header_can_state() -> None:
+    day = Wav.of("x", 48_000, 86_400.0)
+    assert day.size_bytes < 2**32
+    assert struct.unpack("<I", day.header()[4:8])[0] == day.size_bytes - 8
+    assert len(day.header()) == 44
+
+
+def test_download_keeps_bytes_and_name(client: TestClient, library: Path) -> None:
+    path = library / BRACKETED
+    reply = client.get(clip_url(path, "/audio?download=true"))
+    assert reply.content == path.read_bytes()
+    disposition = reply.headers["content-disposition"]
+    assert disposition.startswith("attachment")
+    assert "n%C3%A4me" in disposition
+
+
+# ---- pictures -----------------------------------------------------------------------------------
+
+
+def test_peaks_are_the_extremes_of_the_samples(client: TestClient, library: Path) -> None:
+    path = library / "tone.ogg"
+    told = client.get(clip_url(path, "/peaks")).json()
+    samples = audio.read(path, sample_rate_hz=32_000)
+    edges = np.arange(COLUMNS + 1) * len(samples) // COLUMNS
+    high = [samples[a:b].max() for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    low = [samples[a:b].min() for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    assert np.abs(np.array(told["high"]) / 127 - high).max() <= 0.5 / 127 + 1e-6
+    assert np.abs(np.array(told["low"]) / 127 - low).max() <= 0.5 / 127 + 1e-6
+    assert told["end_s"] == pytest.approx(1.0)
+
+
+def test_a_tone_is_a_line_in_the_spectrogram_and_a_sweep_climbs(library: Path) -> None:
+    tone = draw(str(library / "tone.ogg"), 1.0).decibels
+    loudest = tone[:, 50:-50].argmax(axis=0)
+    assert np.ptp(loudest) <= 1
+    sweep = draw(str(library / "long.flac"), LONG_S).decibels.argmax(axis=0)
+    assert (sweep[50] < sweep[400]) & (sweep[400] < sweep[700])
+
+
+def test_a_part_is_drawn_like_the_same_part_of_the_whole(library: Path) -> None:
+    path = str(library / "long.flac")
+    part = draw(path, 10.0, 20.0)
+    samples = audio.read(path, sample_rate_hz=32_000, start_s=20.0, duration_s=10.0)
+    assert part.peaks[:, 1].max() == round(127 * float(samples.max()))
+    short = draw(str(library / "noises" / "000.wav"), 0.001)
+    assert short.peaks.shape == (COLUMNS, 2)
+
+
+def test_pictures_are_kept_and_damage_is_redrawn(
+    client: TestClient, library: Path, home: Path
+) -> None:
+    url = clip_url(library / "deep.wav", "/spectrogram")
+    first = client.get(url)
+    assert first.headers["content-type"] == "image/png"
+    version = client.get(clip_url(library / "deep.wav")).json()["version"]
+    kept = next((home / "pictures").glob(f"{version[:2]}/{version}*.npz"))
+    kept.write_bytes(b"damaged")
+    assert client.get(url).content == first.content
+
+
+def test_png_can_be_read_back() -> None:
+    plt = pytest.importorskip("matplotlib.image")
+    grey = np.random.default_rng(0).integers(0, 256, (7, 13)).astype(np.uint8)
+    read = plt.imread(io.BytesIO(grey_png(grey)), format="png")
+    assert np.array_equal(np.round(read * 255).astype(np.uint8), grey)
+
+
+def test_parts_have_limits(client: TestClient, library: Path) -> None:
+    url = clip_url(library / "long.flac", "/peaks")
+    assert client.get(url, params={"start_s": 60, "end_s": 62}).status_code == 200
+    assert client.get(url, params={"start_s": 70, "end_s": 80}).status_code == 422
+    assert client.get(url, params={"start_s": "nan"}).status_code == 422
+
+
+# ---- who may come in ----------------------------------------------------------------------------
+
+
+def test_only_what_is_indexed_is_served(client: TestClient, library: Path) -> None:
+    secret = library.parent / "secret.wav"
+    secret.write_bytes((library / "deep.wav").read_bytes())
+    for name in (
+        *(id_of(str(secret)), str(secret), "..", "../secret.wav", "%2e%2e%2fsecret.wav"),
+        *("..%2f..%2fetc%2fpasswd", str(library / "deep.wav"), id_of(str(library / "broken.wav"))),
+    ):
+        assert client.get(f"/api/clips/{name}/audio").status_code == 404, name
+    for path in ("/web/../server/guard.py", "/web/%2e%2e/server/guard.py", "/web//etc/passwd"):
+        assert client.get(path).status_code == 404, path
+
+
+def test_a_changed_or_lost_file_is_not_served(
+    home: Path, tmp_path: Path, searcher: Searcher
+) -> None:
+    folder = tmp_path / "library"
+    make_library(folder)
+    store = MemoryStore(searcher.store.manifest)
+    index([folder / "noises"], store, searcher.model)
+    with client_of(Searcher(searcher.model, store)) as client:
+        (folder / "noises" / "000.wav").unlink()
+        (folder / "noises" / "001.wav").write_bytes(b"secret")
+        for name in ("000.wav", "001.wav"):
+            for what in ("/audio", "/peaks", "/audio?download=true"):
+                reply = client.get(clip_url(folder / "noises" / name, what))
+                assert reply.status_code == 410, (name, what)
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "", "localhost.", "[x]"]
+)
+def test_other_names_are_refused(client: TestClient, host: str) -> None:
+    assert client.get("/api/status", headers={"host": host}).status_code == 400
+
+
+@pytest.mark.parametrize("host", ["localhost:9", "127.0.0.1", "[::1]:8000", "192.168.0.7:80"])
+def test_own_names_are_known(client: TestClient, host: str) -> None:
+    assert client.get("/api/status", headers={"host": host}).status_code == 200
+
+
+def test_other_sites_cannot_have_the_browser_ask(client: TestClient) -> None:
+    question = {"text": "rain"}
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:9999", "file://"):
+        reply = client.post("/api/search", json=question, headers={"origin": origin})
+        assert reply.status_code == 403, origin
+    assert client.post("/api/search", json=question, headers={"origin": OWN}).status_code == 200
+
+
+def test_every_answer_has_the_security_headers(client: TestClient) -> None:
+    for path in ("/", "/web/main.js", "/api/status", "/nothing", "/metrics"):
+        headers = client.get(path).headers
+        assert headers["content-security-policy"].startswith("default-src 'none'")
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "access-control-allow-origin" not in headers
+    refused = client.get("/", headers={"host": "evil.example"})
+    assert refused.headers["x-frame-options"] == "DENY"
+
+
+def test_a_token_is_asked_of_everybody(searcher: Searcher, library: Path) -> None:
+    with client_of(searcher, token=TOKEN) as client:
+        for path in ("/api/status", "/metrics", "/mcp", "/api/openapi.json", "/api/events"):
+            assert client.get(path).status_code == 401, path
+        assert client.get(clip_url(library / "tone.ogg", "/audio")).status_code == 401
+        assert client.post("/api/search", json={"text": "rain"}).status_code == 401
+        assert client.get("/health").status_code == client.get("/").status_code == 200
+        for wrong in (f"Bearer {TOKEN}x", "Bearer ", TOKEN, f"Basic {TOKEN}", "Bearer ü"):
+            headers = [(b"authorization", wrong.encode())]
+            assert client.get("/api/status", headers=headers).status_code == 401
+        right = {"authorization": f"Bearer {TOKEN}"}
+        assert client.get("/api/status", headers=right).status_code == 200
+        assert client.post("/api/login", json={"token": "wrong"}).status_code == 401
+        login = client.post("/api/login", json={"token": TOKEN})
+        assert login.status_code == 204
+        cookie = login.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+        assert TOKEN not in cookie
+        assert client.get(clip_url(library / "tone.ogg", "/audio")).status_code == 200
+
+
+def test_other_addresses_need_a_token() -> None:
+    for host in ("127.0.0.1", "localhost", "::1", "127.9.9.9"):
+        assert is_loopback(host)
+        require_token(host, "")
+    for host in ("0.0.0.0", "::", "192.168.1.2", "example.org", ""):
+        with pytest.raises(EarshotError, match="--token"):
+            require_token(host, "")
+        require_token(host, TOKEN)
+
+
+@pytest.mark.parametrize("token", ["short", "with a space", "tökentöken", "line\nbreakbreak"])
+def test_weak_tokens_are_refused(token: str) -> None:
+    with pytest.raises(EarshotError, match="characters"):
+        ServerConfig(token=token)
+
+
+# ---- what may change ----------------------------------------------------------------------------
+
+
+def test_adding_and_removing_below_the_roots_alone(
+    home: Path, tmp_path: Path, searcher: Searcher
+) -> None:
+    folder = tmp_path / "library"
+    make_library(folder)
+    outside = tmp_path / "outside"
+    make_library(outside)
+    (folder / "link").symlink_to(outside)
+    store = MemoryStore(searcher.store.manifest)
+    index([outside / "noises"], store, searcher.model)
+    with client_of(Searcher(searcher.model, store), roots=(folder,)) as client:
+        for path in (outside, folder / "..", folder / "link", f"{folder}x", "noises", "\0"):
+            reply = client.post("/api/add", json={"paths": [str(path)]})
+            assert reply.status_code == 403, path
+        assert client.post("/api/add", json={"paths": [f"{folder}/none"]}).status_code == 404
+        reply = client.post("/api/add", json={"paths": [str(folder / "noises")]})
+        assert reply.status_code == 202
+        job = wait_for_the_job(client)
+        assert job["summary"]["added"] == job["files_done"] == 10
+        assert client.get("/api/status").json()["files"] == 20
+        removed = id_of(str(folder / "noises" / "000.wav"))
+        assert client.post("/api/remove", json={"ids": [removed]}).json()["files"] == 19
+        assert (folder / "noises" / "000.wav").exists()
+        kept = id_of(str(outside / "noises" / "000.wav"))
+        assert client.post("/api/remove", json={"ids": [kept]}).status_code == 403
+        empty = folder / "empty"
+        empty.mkdir()
+        client.post("/api/add", json={"paths": [str(empty)]})
+        assert "holds no audio" in wait_for_the_job(client)["error"]
+
+
+def wait_for_the_job(client: TestClient) -> dict[str, object]:
+    for _ in range(600):
+        job: dict[str, object] = client.get("/api/status").json()["job"]
+        if not job["running"]:
+            return job
+        time.sleep(0.1)
+    raise AssertionError("the job does not end")
+
+
+def test_nothing_changes_without_roots(client: TestClient, library: Path) -> None:
+    reply = client.post("/api/add", json={"paths": [str(library)]})
+    assert reply.status_code == 403
+    assert "--root" in reply.json()["detail"]
+    reply = client.post("/api/remove", json={"ids": [id_of(str(library / "tone.ogg"))]})
+    assert reply.status_code == 403
+
+
+# ---- as a process -------------------------------------------------------------------------------
+
+
+def test_events_tell_how_far_the_indexing_is(
+    library_index: Path, library: Path, home: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "more"
+    make_library(folder)
+    with serving(library_index, home, "--root", str(folder)) as (url, process):
+        seen = []
+        with httpx2.stream("GET", f"{url}/api/events", timeout=60) as stream:
+            assert stream.headers["content-type"].startswith("text/event-stream")
+            for line in stream.iter_lines():
+                if not line.startswith("data: "):
+                    continue
+                seen.append(json.loads(line.removeprefix("data: ")))
+                if len(seen) == 1:
+                    noises = {"paths": [str(folder / "noises")]}
+                    assert httpx2.post(f"{url}/api/add", json=noises).status_code == 202
+                elif not seen[-1]["running"]:
+                    break
+        assert seen[0]["number"] == 0
+        assert seen[-1]["summary"]["added"] == 10
+        everything = httpx2.get(f"{url}/api/clips?where=path > {folder}").json()
+        ids = [clip["id"] for clip in everything["clips"] if str(folder) in clip["path"]]
+        assert len(ids) == 10
+        assert httpx2.post(f"{url}/api/remove", json={"ids": ids}).status_code == 200
+        # With a stream of events open, Ctrl-C still ends the server at once.
+        with httpx2.stream("GET", f"{url}/api/events", timeout=60) as stream:
+            next(stream.iter_lines())
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=20) == 0
+
+
+def refused_to_serve(home: Path, *options: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "earshot", "serve", *options],
+        env=run_environment(home),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+def test_a_busy_port_and_an_open_address_are_one_line(library_index: Path, home: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        line = refused_to_serve(home, str(library_index), "--port", port)
+        assert port in line
+        assert "in use" in line
+    assert "--token" in refused_to_serve(home, str(library_index), "--host", "0.0.0.0")
+    assert "no index" in refused_to_serve(home, str(library_index / "none"), "--port", "0")
