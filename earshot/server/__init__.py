@@ -30,7 +30,8 @@ from earshot.types import EarshotError
 __all__ = ["ServerConfig", "create_app"]
 
 WEB = Path(str(files("earshot") / "web"))
-DECODERS_AT_ONCE = 2
+# Pictures are looked at beside what is searched, which must not wait for them.
+DECODERS_AT_ONCE = 1
 STATUS_OF = (
     (UnknownIdError, 404),
     (EarshotError, 422),

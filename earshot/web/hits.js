@@ -18,15 +18,13 @@ export const telling = (hit) =>
 
 function why(hit) {
   const line = el("div", { class: "why" });
-  const matched = hit.words.map((word) => [
-    `${word.field} `,
-    el("mark", {}, word.found),
-    word.found.toLowerCase() === word.asked.toLowerCase() ? "" : ` (${word.asked})`,
-  ]);
-  if (matched.length) {
-    line.append("matched: ");
-    matched.forEach((parts, i) => line.append(i ? ", " : "", ...parts));
-  }
+  const matched = hit.words;
+  if (matched.length) line.append("matched: ");
+  matched.forEach(({ asked, found, field }, i) => {
+    const again = matched[i - 1]?.field === field;
+    line.append(i ? (again ? " " : ", ") : "", again ? "" : `${field} `, el("mark", {}, found));
+    if (found.toLowerCase() !== asked.toLowerCase()) line.append(` (${asked})`);
+  });
   if (hit.sound !== null && hit.sound !== undefined) {
     line.append(matched.length ? " · " : "", `sound ${hit.sound.toFixed(2)}`);
   }
@@ -68,7 +66,7 @@ export function row(hit, acts, { base, best, liked, disliked, spectrogram }) {
   const canvas = el("canvas", { width: 800, height: 104, "aria-hidden": "true" });
   const picture = el("div", { class: "picture" }, canvas);
   telling(hit).forEach((moment, i) => picture.append(band(moment, clip.duration_s, i ? "lesser" : "")));
-  picture.append(el("span", { class: "stamp" }, clock(clip.duration_s)));
+  picture.append(el("span", { class: "stamp" }, clock(clip.duration_s, clip.duration_s < 60 ? 1 : 0)));
   picture.addEventListener("click", (event) => {
     const box = picture.getBoundingClientRect();
     acts.play(hit, ((event.clientX - box.left) / box.width) * clip.duration_s);

@@ -79,15 +79,34 @@ function paintSpectrogram(canvas, bitmap) {
   pen.drawImage(sheet, 0, 0, canvas.width, canvas.height);
 }
 
-// Rows are painted when they come into view.
+// Rows are painted when they come into view, a few at a time: searches must find the connections
+// free that a browser has for one server, and rows that are gone by their turn are left out.
+const AT_ONCE = 3;
+const waiting = [];
+let painting = 0;
+
+function paintNext() {
+  while (painting < AT_ONCE && waiting.length) {
+    const canvas = waiting.shift();
+    if (canvas.isConnected) {
+      painting += 1;
+      canvas.paint().finally(() => {
+        painting -= 1;
+        paintNext();
+      });
+    }
+  }
+}
+
 export const painter = new IntersectionObserver(
   (entries) => {
     for (const { isIntersecting, target } of entries) {
       if (isIntersecting) {
         painter.unobserve(target);
-        target.paint();
+        waiting.push(target);
       }
     }
+    paintNext();
   },
   { rootMargin: "300px" },
 );
