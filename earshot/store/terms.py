@@ -54,16 +54,17 @@ def fold(text: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
 
 
-def words_of(text: str) -> list[str]:
+@lru_cache(maxsize=1 << 16)
+def words_of(text: str) -> tuple[str, ...]:
     """The words of a text in order: lower case, numbers without leading zeros."""
     folded = fold(text)
     if not folded.islower():
         folded = CAMEL.sub(" ", folded).casefold()
-    return [
+    return tuple(
         word if word[0] != "0" else word.lstrip("0") or "0"
         for word in WORD.findall(folded)
         if word not in IGNORED
-    ]
+    )
 
 
 @lru_cache(maxsize=1 << 18)

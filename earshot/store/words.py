@@ -191,7 +191,13 @@ class WordIndex:
         asked: Sequence[Asked],
         rarities: Mapping[str, float],
     ) -> WordHit:
-        answers = [(word, best_answer(record, self.root, word)) for word in asked]
+        said = [
+            (place, word, stem(word))
+            for field, text in texts_of(record, self.root)
+            for place in [WORD_FIELDS.index(field)]
+            for word in words_of(text)
+        ]
+        answers = [(word, best_answer(said, word)) for word in asked]
         share = sum(rarities[word.word] * strength for word, (strength, _) in answers)
         return WordHit(
             path=record.state.path,
@@ -211,13 +217,17 @@ def rarity(found: int, files: int) -> float:
     return math.log1p((files - found + 0.5) / (found + 0.5))
 
 
-def best_answer(record: FileRecord, root: str, asked: Asked) -> tuple[float, WordMatch | None]:
-    """The word of a file that answers a query's word best, and how well."""
+def best_answer(
+    said: Sequence[tuple[int, str, str]], asked: Asked
+) -> tuple[float, WordMatch | None]:
+    """The word of a file that answers a query's word best, and how well.
+
+    `said` holds the file's words: where in `WORD_FIELDS` they stand, they themselves, their stems.
+    """
     found = [
-        (-asked.strengths[stem(word)], WORD_FIELDS.index(field), word)
-        for field, text in texts_of(record, root)
-        for word in words_of(text)
-        if stem(word) in asked.strengths
+        (-asked.strengths[stemmed], place, word)
+        for place, word, stemmed in said
+        if stemmed in asked.strengths
     ]
     if not found:
         return 0.0, None
