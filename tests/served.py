@@ -7,10 +7,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import soundfile
+import uvicorn
 from conftest import make_recordings
+from fastapi import FastAPI
+
+from earshot.calibrate import Calibration
+from earshot.server.running import listen
 
 LONG_S = 65.0
 BRACKETED = "a [strange] näme & 100%?.wav"
@@ -51,6 +57,21 @@ def make_index(folder: Path, home: Path) -> Path:
 
 
 @contextmanager
+def answering(app: FastAPI) -> Iterator[str]:
+    """A server of an app in a thread of this process; gives its address."""
+    taken = listen("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+    thread = Thread(target=server.run, kwargs={"sockets": [taken]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+    finally:
+        app.state.closing.set()
+        server.should_exit = True
+        thread.join(timeout=30)
+
+
+@contextmanager
 def serving(index: Path, home: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A server of an index as a process of its own; gives its address."""
     process = subprocess.Popen(
@@ -74,3 +95,15 @@ def serving(index: Path, home: Path, *options: str) -> Iterator[tuple[str, subpr
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
+
+
+def calibration(dimension: int, intercept: float) -> Calibration:
+    """One by which everything is likely (a high intercept), or nothing (a low one)."""
+    background = np.random.default_rng(0).normal(size=(50, dimension))
+    return Calibration(
+        background=background / np.linalg.norm(background, axis=1, keepdims=True),
+        slope=0.01,
+        intercept=intercept,
+        threshold=0.5,
+        false_alarm_rate=0.05,
+    )

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import serving
+from served import answering, calibration, serving
+
+from earshot.search import Searcher
+from earshot.server import create_app
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 expect = sync_api.expect
@@ -372,3 +375,26 @@ def test_a_token_is_asked_for_once(browser: Any, library_index: Path, home: Path
         page.reload()
         expect(page.locator(".hit")).to_have_count(16)
         context.close()
+
+
+@pytest.mark.parametrize(("intercept", "shown"), [(50.0, "zebra"), (-50.0, "Nothing here")])
+def test_likely_hits_have_percents_and_unlikely_ones_are_the_nearest(
+    browser: Any,
+    library_index: Path,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    intercept: float,
+    shown: str,
+) -> None:
+    monkeypatch.setenv("EARSHOT_HOME", str(home))
+    searcher = Searcher.open(str(library_index))
+    searcher.calibration = calibration(searcher.model.dimension, intercept)
+    with answering(create_app(searcher)) as url:
+        page = opened(browser, url)
+        page.fill("#q", "zebra")
+        expect(page.locator("#summary")).to_have_text(re.compile(shown))
+        percent = "100 %" if intercept > 0 else "0 %"
+        expect(page.locator(".fit").first).to_contain_text(percent)
+        live = page.locator("#live")
+        expect(live).to_contain_text("zebra" if intercept > 0 else "nearest")
+        page.context.close()

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from conftest import needs
 from fastapi.testclient import TestClient
-from served import BRACKETED, LONG_S, make_library, run_environment, serving
+from served import BRACKETED, LONG_S, calibration, make_library, run_environment, serving
 from test_audio import encode, noise
 
 from earshot import audio
@@ -83,6 +83,17 @@ def test_get_and_post_give_the_same_hits(client: TestClient) -> None:
     posted = client.post("/api/search", json=asked).json()
     assert got["hits"] == posted["hits"]
     assert all(hit["clip"]["duration_s"] < 2 for hit in got["hits"])
+
+
+@pytest.mark.parametrize(("intercept", "found"), [(50.0, True), (-50.0, False)])
+def test_an_answer_says_whether_there_is_one(
+    searcher: Searcher, intercept: float, found: bool
+) -> None:
+    known = calibration(searcher.model.dimension, intercept)
+    with client_of(Searcher(searcher.model, searcher.store, known)) as client:
+        answer = client.get("/api/search", params={"q": "zebra"}).json()
+        assert answer["found"] is found
+        assert answer["hits"][0]["probability"] == pytest.approx(float(found), abs=0.01)
 
 
 @pytest.mark.parametrize(

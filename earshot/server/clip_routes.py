@@ -66,7 +66,8 @@ async def sound(
     headers = {"etag": etag, "cache-control": KEPT if v else "private, no-cache"}
     if download:
         return FileResponse(path, filename=path.name, headers=headers)
-    kind = "" if wav else media_type(str(path), record.state.sha256)
+    sha256 = record.state.sha256
+    kind = "" if wav else await to_thread.run_sync(media_type, str(path), sha256)
     if kind:
         return FileResponse(path, media_type=kind, headers=headers)
     return _wav_response(request, record, headers)

@@ -248,19 +248,28 @@ const acts = {
 
 // ---- the current row ------------------------------------------------------------------------
 
-const rows = () => [...list.children];
+// Only the rows that change are touched: there may be thousands.
+let [marked, sounding] = [null, null];
 
 function mark() {
-  const playing = player.isPlaying() ? player.current()?.clip.id : null;
-  rows().forEach((element, i) => {
-    element.classList.toggle("current", i === at);
-    if (at >= 0) element.tabIndex = i === at ? 0 : -1;
-    const on = element.hit.clip.id === playing;
-    if (element.classList.toggle("playing", on) || element.wasOn) {
-      element.querySelector(".round use").setAttribute("href", on ? "#i-pause" : "#i-play");
+  const element = list.children[at] ?? null;
+  if (element !== marked) {
+    marked?.classList.remove("current");
+    if (element) {
+      list.querySelector("li[tabindex='0']")?.setAttribute("tabindex", "-1");
+      element.tabIndex = 0;
+      element.classList.add("current");
     }
-    element.wasOn = on;
-  });
+    marked = element;
+  }
+  const playing = player.isPlaying() ? player.current()?.clip.id : null;
+  const on = playing ? list.querySelector(`li[data-id="${CSS.escape(playing)}"]`) : null;
+  if (on === sounding) return;
+  for (const [row, name] of [[sounding, "play"], [on, "pause"]]) {
+    row?.classList.toggle("playing", row === on);
+    row?.querySelector(".round use").setAttribute("href", `#i-${name}`);
+  }
+  sounding = on;
 }
 
 function focusOn(hit) {
