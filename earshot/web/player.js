@@ -117,6 +117,7 @@ export function edge(which) {
 export function flip(what) {
   state[what] = !state[what];
   byId(what === "spectrogram" ? "view" : what).setAttribute("aria-pressed", String(state[what]));
+  document.body.classList.toggle("colours", state.spectrogram);
   if (what === "zoom") {
     if (state.zoom && duration() >= LONG_S) setView(place());
     else state.view = null;
