@@ -8,7 +8,7 @@ Axis legend: Q queries (W wanted, then X excluded), N clips, S segments, D embed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -95,22 +95,36 @@ class Scorer:
             return 0.0
         return words.share if self.by_sound else words.score
 
-    def scored(self, file: EmbeddedFile, words: WordHit | None) -> Scored:
-        """Look at a clip."""
-        cosines = np.array([exact_scores(file.vectors, query) for query in self.vectors])
-        cosines = cosines.reshape(len(self.vectors), len(file.vectors))
-        best = cosines.max(1)
-        wanted = cosines.copy()
+    def scored(
+        self, files: Sequence[EmbeddedFile], words: Mapping[str, WordHit]
+    ) -> Iterator[Scored]:
+        """Look at clips, each with at least one segment; `words` by path.
+
+        All at once: a call of numpy for each clip took a third of a search.
+        """
+        if not files:
+            return
+        starts = np.cumsum([0, *(len(file.vectors) for file in files)])
+        vectors = np.concatenate([file.vectors for file in files])
+        cosines = np.empty((len(self.vectors), len(vectors)))
+        for row, query in enumerate(self.vectors):
+            cosines[row] = exact_scores(vectors, query)
+        best = np.maximum.reduceat(cosines, starts[:-1], axis=1)
+        found = [words.get(file.record.state.path) for file in files]
+        scores = self.total(best, np.array([self.worth(hit) for hit in found]))
+        sounds = self.sound(best) if self.by_sound else None
         # A moment is where the wanted sounds are; what is excluded counts for the clip as a whole.
-        wanted[len(self.plan.wanted) :] = -np.inf
-        return Scored(
-            file=file,
-            score=float(self.total(best[:, None], np.array([self.worth(words)]))[0]),
-            sound=float(self.sound(best[:, None])[0]) if self.by_sound else None,
-            segment_scores=self.sound(wanted) if self.by_sound else np.empty(0),
-            cosines=best,
-            words=words,
-        )
+        cosines[len(self.plan.wanted) :] = -np.inf
+        moments = self.sound(cosines) if self.by_sound else np.empty(0)
+        for i, file in enumerate(files):
+            yield Scored(
+                file=file,
+                score=float(scores[i]),
+                sound=None if sounds is None else float(sounds[i]),
+                segment_scores=moments[starts[i] : starts[i + 1]],
+                cosines=best[:, i],
+                words=found[i],
+            )
 
 
 def candidates_of(store: Store, scorer: Scorer, limit: int) -> Candidates:

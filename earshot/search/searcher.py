@@ -123,8 +123,8 @@ class Searcher:
                 return best
             if len(best) >= k and best[k - 1][0].score >= candidates.bounds[waiting[0]]:
                 return best
-            for path, file in self.store.segments(waiting[:step]).items():
-                looked_at[path] = scorer.scored(file, candidates.words.get(path))
+            files = list(self.store.segments(waiting[:step]).values())
+            looked_at.update((clip.path, clip) for clip in scorer.scored(files, candidates.words))
             waiting = waiting[step:]
 
     def _library(self) -> np.ndarray:
