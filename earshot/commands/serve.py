@@ -45,6 +45,7 @@ def serve(
 ) -> None:
     """Serve an index as a web page, an HTTP API and /mcp; Ctrl-C ends it."""
     import socket
+    from threading import Thread
 
     from earshot.server import ServerConfig, create_app
     from earshot.server.running import listen, run
@@ -55,6 +56,7 @@ def serve(
     config = ServerConfig(token=token, hosts=names, roots=tuple(root or ()))
     taken = listen(host, port)
     app = create_app(_searcher(index, model), config, name=_name(index))
+    Thread(target=app.state.desk.warm_up, daemon=True).start()
     shown = f"[{host}]" if ":" in host else host
     print(f"earshot: http://{shown}:{taken.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
     try:

@@ -65,6 +65,11 @@ class Desk:
         took_ms = 1000 * (time.perf_counter() - started_s)
         return AnswerOut(hits=hits, found=answer.found, took_ms=round(took_ms, 1))
 
+    def warm_up(self) -> None:
+        """Answer a first question, which loads what the next ones find loaded."""
+        if self.catalogue.now().files:
+            self.searcher.ask(Question(text="sound"), 1)
+
     def examples(self, given: Sequence[ExampleIn]) -> tuple[Example, ...]:
         """Examples by path."""
         return tuple(
