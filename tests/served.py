@@ -29,12 +29,17 @@ def make_library(folder: Path) -> None:
     t = np.arange(int(LONG_S * 8000)) / 8000
     sweep = 0.3 * np.sin(2 * np.pi * (200 + 20 * t) * t) + random.normal(0, 0.01, len(t))
     soundfile.write(folder / "long.flac", sweep, 8000)
-    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(48_000) / 48_000)
-    soundfile.write(folder / "tone.aiff", tone, 48_000, subtype="PCM_24")
-    soundfile.write(folder / "deep.wav", np.stack([tone, -tone / 2], axis=1), 48_000, "PCM_24")
-    soundfile.write(folder / "wide.wav", np.repeat(tone[:, None], 4, axis=1), 192_000, "PCM_16")
-    soundfile.write(folder / "tone.ogg", tone, 48_000)
-    soundfile.write(folder / BRACKETED, tone, 16_000)
+
+    # Of different durations: the same sound of the same duration is one hit.
+    def tone(duration_s: float) -> np.ndarray:
+        return 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(duration_s * 48_000)) / 48_000)
+
+    soundfile.write(folder / "tone.aiff", tone(1.1), 48_000, subtype="PCM_24")
+    stereo = np.stack([tone(1.2), -tone(1.2) / 2], axis=1)
+    soundfile.write(folder / "deep.wav", stereo, 48_000, "PCM_24")
+    soundfile.write(folder / "wide.wav", np.repeat(tone(1.3)[:, None], 4, axis=1), 192_000)
+    soundfile.write(folder / "tone.ogg", tone(1.0), 48_000)
+    soundfile.write(folder / BRACKETED, tone(1.4), 48_000)
     (folder / "broken.wav").write_bytes(b"RIFF, but no more of it")
 
 

@@ -216,7 +216,6 @@ def test_feedback_orders_anew_and_is_taken_back(page: Any) -> None:
     expect(page.locator(".chip")).to_have_count(2)
     page.get_by_role("button", name=f"Remove unlike {name}").click()
     expect(page.locator(".chip")).to_have_count(1)
-    expect(page.locator("[aria-pressed=true]")).to_have_count(1)
 
 
 def test_what_must_not_be_heard_is_sent(page: Any) -> None:
@@ -265,7 +264,7 @@ def test_the_keyboard_alone_is_enough(page: Any, library: Path) -> None:
     press("m")
     expect(page.locator(".chip")).to_have_count(1)
     expect(page.locator("#q")).to_have_value("")
-    expect(page.locator("#summary")).to_have_text(re.compile("^16 sounds|^Best"))
+    expect(page.locator("#summary")).to_have_text("15 sounds")
     until_answered(page)
     expect(page.locator(".hit").first).to_be_focused()
     press("ArrowUp")

@@ -9,9 +9,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
+from earshot.conditions import parse_condition
 from earshot.files import home
-from earshot.search import Searcher, parse_condition
-from earshot.server.asking import asked
+from earshot.search import Searcher
 from earshot.server.catalogue import Catalogue, id_of
 from earshot.server.jobs import Indexer
 from earshot.server.pictures import Pictures
@@ -60,7 +60,7 @@ class Desk:
             where=conditions(question.where),
             by=question.by,
         )
-        answer = asked(self.searcher, inside, question.k)
+        answer = self.searcher.ask(inside, question.k)
         hits = [shown for hit in answer.hits if (shown := self.hit(hit)) is not None]
         took_ms = 1000 * (time.perf_counter() - started_s)
         return AnswerOut(hits=hits, found=answer.found, took_ms=round(took_ms, 1))
