@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from earshot.search.fusion import fuse, word_count
+from earshot.search.fusion import by_words_alone, fuse, word_count
 from earshot.search.question import Plan
 from earshot.search.scoring import Background, background_of, evidence, on_cosine_scale
 from earshot.store.checks import unit_queries
@@ -21,7 +21,7 @@ from earshot.store.exact import exact_scores
 from earshot.types import EmbeddedFile, SegmentHit, Store, WordHit
 
 # Files found by words are cheap to list, and a list that is complete bounds the rest.
-LEAST_WORD_HITS = 1000
+LEAST_WORD_HITS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,10 +90,10 @@ class Scorer:
         return fuse(self.sound(cosines), worth, self.query_words, deviation)
 
     def worth(self, words: WordHit | None) -> float:
-        """What counts of words: beside sound the share of the query, alone BM25."""
+        """What counts of words: their share; without sound, BM25 sets equal ones apart."""
         if words is None:
             return 0.0
-        return words.share if self.by_sound else words.score
+        return words.share if self.by_sound else by_words_alone(words.share, words.score)
 
     def scored(
         self, files: Sequence[EmbeddedFile], words: Mapping[str, WordHit]
@@ -176,6 +176,6 @@ def word_hits(store: Store, plan: Plan, limit: int) -> WordHits:
     hits = store.search_words(plan.words, limit, plan.where)
     if len(hits) < limit:
         return WordHits(hits=hits)
-    # A share can be 1 however far down the list; BM25 orders the list itself.
-    unseen = 1.0 if len(plan.wanted) else hits[-1].score
+    last = hits[-1].share
+    unseen = last if len(plan.wanted) else by_words_alone(last, np.inf)
     return WordHits(hits=hits, unseen_worth=unseen, complete=False)

@@ -13,6 +13,8 @@ import numpy as np
 # number of words: what is said in one word is often the file's name, a sentence seldom is.
 WEIGHTS = (2.5, 2.5, 2.0, 1.5)
 WEIGHT_OF_SENTENCES = 1.0
+# What sets files of equal shares apart at most.
+APART = 0.01
 
 
 def word_count(query: str) -> int:
@@ -23,6 +25,11 @@ def word_count(query: str) -> int:
 def word_weight(words: int) -> float:
     """What words are worth beside sound, in standard deviations, for a query of so many."""
     return WEIGHTS[max(words, 1) - 1] if words <= len(WEIGHTS) else WEIGHT_OF_SENTENCES
+
+
+def by_words_alone(share: float, bm25: float) -> float:
+    """The score of a file found by words alone: its share, then how much its words weigh."""
+    return share + APART * (1.0 - 1.0 / (1.0 + bm25))
 
 
 def fuse(

@@ -125,7 +125,7 @@ class Searcher:
                 return best
             files = list(self.store.segments(waiting[:step]).values())
             looked_at.update((clip.path, clip) for clip in scorer.scored(files, candidates.words))
-            waiting = waiting[step:]
+            waiting, step = waiting[step:], step * 2
 
     def _library(self) -> np.ndarray:
         """Vectors (B, D) of segments that stand for the library; from files drawn by their name.

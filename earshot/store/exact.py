@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,7 +24,7 @@ BLOCK_SCORES = 2**24
 BLOCK_ROWS = 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SegmentTable:
     """Searchable segments ordered by path, then start.
 
@@ -33,6 +34,15 @@ class SegmentTable:
 
     vectors: np.ndarray
     columns: Mapping[str, np.ndarray]
+
+    @cached_property
+    def rows(self) -> dict[str, slice]:
+        """Where each path's segments lie."""
+        names = self.columns["path"]
+        first = np.flatnonzero(np.append(True, names[1:] != names[:-1])[: len(names)])
+        last = np.append(first[1:], len(names))
+        spans = zip(names[first].tolist(), first.tolist(), last.tolist(), strict=True)
+        return {path: slice(start, end) for path, start, end in spans}
 
 
 def search_exactly(
@@ -56,18 +66,17 @@ def files_of(
 ) -> dict[str, EmbeddedFile]:
     """Searchable files of the table by path; unknown ones are left out."""
     files = {}
-    names = table.columns["path"]
     for path in paths:
-        first, last = np.searchsorted(names, path), np.searchsorted(names, path, side="right")
-        if first < last and path in records:
-            starts, ends = (table.columns[name][first:last] for name in ("start_s", "end_s"))
+        rows = table.rows.get(path)
+        if rows is not None and path in records:
+            starts, ends = (table.columns[name][rows].tolist() for name in ("start_s", "end_s"))
             files[path] = EmbeddedFile(
                 record=records[path],
                 segments=tuple(
-                    Segment(start_s=float(start_s), end_s=float(end_s))
+                    Segment(start_s=start_s, end_s=end_s)
                     for start_s, end_s in zip(starts, ends, strict=True)
                 ),
-                vectors=table.vectors[first:last],
+                vectors=table.vectors[rows],
             )
     return files
 

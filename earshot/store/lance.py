@@ -12,6 +12,7 @@ proposes candidates and their scores are computed again from the vectors themsel
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -81,6 +82,7 @@ class LanceStore:
         self.uri, self.exact_rows = uri, exact_rows
         self.manifest = manifest_of(table.schema, uri)
         self._table = table
+        self._read: tuple[float, int, int] | None = None
         self._memory: tuple[int, SegmentTable] | None = None
         self._records: tuple[int, dict[str, FileRecord]] | None = None
         self._words: tuple[int, WordIndex] | ScannedWords | None = None
@@ -142,6 +144,7 @@ class LanceStore:
             # Others who wrote in between may have left more segments under the same paths.
             while committed > version + 1 and (surplus := self._surplus(counts)):
                 version, committed = committed, self._merge(files, surplus)
+            self._read = None
 
     def drop(self, paths: Collection[str]) -> None:
         """See `Store.drop`."""
@@ -149,6 +152,7 @@ class LanceStore:
         if known:
             with _explained(self.uri, "write"):
                 self._table.delete(_any_of(known))
+                self._read = None
 
     def files(self) -> dict[str, FileRecord]:
         """See `Store.files`."""
@@ -169,8 +173,8 @@ class LanceStore:
         check_search(limit, where)
         queries = unit_queries(vectors, self.manifest.dimension)
         with _explained(self.uri, "read"):
-            version = self._table.version
-            if self._table.count_rows() <= self.exact_rows:
+            version, rows = self._state()
+            if rows <= self.exact_rows:
                 return search_exactly(self._in_memory(version), queries, limit, where)
             self._memory = self._records = None
             starts = range(0, len(queries), BATCH_QUERIES)
@@ -187,8 +191,8 @@ class LanceStore:
         """
         check_search(limit, where)
         with _explained(self.uri, "read"):
-            version = self._table.version
-            if self._table.count_rows() > self.exact_rows and WORDS_COLUMN in self._indexed():
+            version, rows = self._state()
+            if rows > self.exact_rows and WORDS_COLUMN in self._indexed():
                 if not isinstance(self._words, ScannedWords) or self._words.version != version:
                     self._words = ScannedWords(self._table)
                 return self._words.search(query, limit, _filter(where) if where else None)
@@ -203,11 +207,11 @@ class LanceStore:
             return {}
         columns = [*FILE_COLUMNS, "number", "start_s", "end_s", "vector"]
         with _explained(self.uri, "read"):
-            version = self._table.version
-            if self._table.count_rows() <= self.exact_rows:
+            version, rows = self._state()
+            if rows <= self.exact_rows:
                 return files_of(self._in_memory(version), self._records_in_memory(version), wanted)
-            rows = self._table.search().where(_any_of(wanted) & _searchable()).select(columns)
-            return embedded_of(rows.to_arrow(), self.manifest.dimension)
+            found = self._table.search().where(_any_of(wanted) & _searchable()).select(columns)
+            return embedded_of(found.to_arrow(), self.manifest.dimension)
 
     def optimize(self) -> None:
         """Merge small files, drop old versions, and index vectors and words of a large table.
@@ -226,6 +230,7 @@ class LanceStore:
                     return
 
     def _tidy(self) -> None:
+        self._read = None
         self._table.checkout_latest()
         if self._table.count_rows(BLANKS):
             self._table.delete(BLANKS)
@@ -266,6 +271,14 @@ class LanceStore:
         rows = stored.select(["path", "number"]).to_arrow().to_pylist()
         numbered = [(row["path"], row["number"]) for row in rows]
         return [(path, number) for path, number in numbered if number >= counts[path]]
+
+    def _state(self) -> tuple[int, int]:
+        """The version that is read and its rows; each costs a millisecond to ask LanceDB for."""
+        now_s = time.monotonic()
+        if self._read is None or now_s >= self._read[0]:
+            again_s = now_s + REFRESH.total_seconds() / 10
+            self._read = again_s, self._table.version, self._table.count_rows()
+        return self._read[1:]
 
     def _in_memory(self, version: int) -> SegmentTable:
         if self._memory is None or self._memory[0] != version:

@@ -26,8 +26,8 @@ WORDS_COLUMN = "words"
 # A word in more files than this is common, whatever their number.
 MAX_COUNTED = 10_000
 # LanceDB's order is not ours: it knows no fields.
-CANDIDATES_PER_HIT = 10
-MIN_CANDIDATES = 500
+CANDIDATES_PER_HIT = 4
+MIN_CANDIDATES = 400
 
 
 class ScannedWords:

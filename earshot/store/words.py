@@ -5,6 +5,8 @@ own stem, less for words that it begins or that it was meant to be. A file's wei
 that of its best stem, so that no typo ever adds up to more than the word itself. Weights are those
 of BM25F (Robertson and Zaragoza, 2009, https://doi.org/10.1561/1500000019): occurrences are counted
 by the weight of their field, then saturated; repeating a word within one text counts for nothing.
+Files are ordered by how much of the query they answer, then by BM25F: a list that ends somewhere
+then says what any other file answers at most.
 N files, P postings (a stem in a file).
 """
 
@@ -125,20 +127,25 @@ class WordIndex:
         `rarities` of the query's words are those of a larger library that these files are from.
         """
         asked = [Asked(word=word, strengths=self.meant(word)) for word in query_words(query)]
-        weights = [self._answers(word.strengths) for word in asked]
+        answers = [self._answers(word.strengths) for word in asked]
         if rarities is None:
-            counts = [int(np.count_nonzero(weight)) for weight in weights]
+            counts = [int(np.count_nonzero(strengths)) for strengths, _ in answers]
             found = dict(zip((word.word for word in asked), counts, strict=True))
             rarities = {word: rarity(n, len(self.records)) for word, n in found.items()}
-        scores = np.zeros(len(self.records))
-        for word, weight in zip(asked, weights, strict=True):
-            scores += rarities[word.word] * weight
+        shares, scores = np.zeros(len(self.records)), np.zeros(len(self.records))
+        for word, (strengths, weights) in zip(asked, answers, strict=True):
+            shares += rarities[word.word] * strengths
+            scores += rarities[word.word] * weights
+        shares /= sum(rarities.values()) or 1.0
         hits: list[WordHit] = []
         matching = np.flatnonzero(scores > 0)
-        for number in matching[np.argsort(-scores[matching], kind="stable")]:
+        for number in matching[np.lexsort((-scores[matching], -shares[matching]))]:
             record = self.records[number]
             if all(holds(condition, comparer_of(record)) for condition in where):
-                hits.append(self._hit(record, float(scores[number]), asked, rarities))
+                matches = self._matches(record, asked)
+                share, score = min(1.0, float(shares[number])), float(scores[number])
+                path = record.state.path
+                hits.append(WordHit(path=path, score=score, share=share, matches=matches))
             if len(hits) == limit:
                 break
         return hits
@@ -174,37 +181,26 @@ class WordIndex:
         found = extract(word, near, scorer=OSA.distance, score_cutoff=most, limit=MAX_MEANT)
         return [(other, TYPO_STRENGTHS[max(1, int(distance))]) for other, distance, _ in found]
 
-    def _answers(self, strengths: Mapping[str, float]) -> np.ndarray:
-        """Each file's weight (N,) for one word of a query."""
-        best = np.zeros(len(self.records))
+    def _answers(self, strengths: Mapping[str, float]) -> tuple[np.ndarray, np.ndarray]:
+        """How well each file answers one word of a query, (N,), and its weight for it, (N,)."""
+        strongest, heaviest = np.zeros(len(self.records)), np.zeros(len(self.records))
         for answer, strength in strengths.items():
             if (number := self._stems.get(answer)) is not None:
                 postings = slice(self._starts[number], self._starts[number + 1])
                 files = self._files[postings]
-                best[files] = np.maximum(best[files], strength * self._weights[postings])
-        return best
+                strongest[files] = np.maximum(strongest[files], strength)
+                heaviest[files] = np.maximum(heaviest[files], strength * self._weights[postings])
+        return strongest, heaviest
 
-    def _hit(
-        self,
-        record: FileRecord,
-        score: float,
-        asked: Sequence[Asked],
-        rarities: Mapping[str, float],
-    ) -> WordHit:
+    def _matches(self, record: FileRecord, asked: Sequence[Asked]) -> tuple[WordMatch, ...]:
         said = [
             (place, word, stem(word))
             for field, text in texts_of(record, self.root)
             for place in [WORD_FIELDS.index(field)]
             for word in words_of(text)
         ]
-        answers = [(word, best_answer(said, word)) for word in asked]
-        share = sum(rarities[word.word] * strength for word, (strength, _) in answers)
-        return WordHit(
-            path=record.state.path,
-            score=score,
-            share=min(1.0, share / sum(rarities[word.word] for word in asked)),
-            matches=tuple(match for _, (_, match) in answers if match is not None),
-        )
+        matches = [best_answer(said, word) for word in asked]
+        return tuple(match for match in matches if match is not None)
 
 
 def query_words(query: str) -> list[str]:
@@ -217,10 +213,8 @@ def rarity(found: int, files: int) -> float:
     return math.log1p((files - found + 0.5) / (found + 0.5))
 
 
-def best_answer(
-    said: Sequence[tuple[int, str, str]], asked: Asked
-) -> tuple[float, WordMatch | None]:
-    """The word of a file that answers a query's word best, and how well.
+def best_answer(said: Sequence[tuple[int, str, str]], asked: Asked) -> WordMatch | None:
+    """The word of a file that answers a query's word best.
 
     `said` holds the file's words: where in `WORD_FIELDS` they stand, they themselves, their stems.
     """
@@ -230,9 +224,9 @@ def best_answer(
         if stemmed in asked.strengths
     ]
     if not found:
-        return 0.0, None
-    strength, place, word = min(found)
-    return -strength, WordMatch(asked=asked.word, found=word, field=WORD_FIELDS[place])
+        return None
+    _, place, word = min(found)
+    return WordMatch(asked=asked.word, found=word, field=WORD_FIELDS[place])
 
 
 def comparer_of(record: FileRecord) -> Comparer:

@@ -173,8 +173,8 @@ class Store(Protocol):
     ) -> list[WordHit]:
         """The best `limit` files by the words of their names, folders and notes, best first.
 
-        Word forms and small typos are allowed for. Equal scores are ordered by path. A query
-        without words finds nothing.
+        Word forms and small typos are allowed for. Files are ordered by their share, then score,
+        then path. A query without words finds nothing.
 
         Raises:
             EarshotError: a limit below 1, or a senseless condition.
