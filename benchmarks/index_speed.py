@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--out", default="")
     arguments = parser.parse_args()
     if arguments.way:
-        from earshot.library import collect
+        from earshot.folders import collect
 
         WAYS[arguments.way](collect([arguments.folder]), arguments.out)
         return

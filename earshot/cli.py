@@ -114,8 +114,9 @@ def index(
 ) -> None:
     """Add new and changed recordings, drop removed ones, report broken ones. Resumable."""
     from earshot.console import print_note, print_summary, progress_bar
+    from earshot.folders import require_recordings
     from earshot.library import index as index_folders
-    from earshot.library import open_or_create, require_recordings
+    from earshot.library import open_or_create
     from earshot.store import require_lasting, store_exists
 
     require_lasting(to)
@@ -154,7 +155,7 @@ def embed(
 ) -> None:
     """Write the vectors of recordings: ids, start_s, end_s, vectors (and an encoder's logits)."""
     from earshot.console import print_broken
-    from earshot.library import embed_to_file
+    from earshot.embed import embed_to_file
 
     heard_by, logits_from = embedder(model, encoder, checkpoint, device, whole=whole)
     count, broken = embed_to_file(files, out, heard_by, workers=workers, logits_from=logits_from)

@@ -66,6 +66,7 @@ def print_summary(summary: Summary, index: str, model: str) -> None:
         "new": summary.added,
         "changed": summary.changed,
         "unchanged": summary.unchanged,
+        **({"moved": summary.moved} if summary.moved else {}),
         "removed": summary.removed,
         "broken": len(summary.broken),
     }

@@ -24,8 +24,17 @@ from threading import Event
 import numpy as np
 
 from earshot import audio
-from earshot.files import sha256_of
-from earshot.types import AudioError, EmbeddedFile, FileRecord, FileState, Model, Segment
+from earshot.files import atomic_write, sha256_of
+from earshot.folders import collect
+from earshot.types import (
+    AudioError,
+    EarshotError,
+    EmbeddedFile,
+    FileRecord,
+    FileState,
+    Model,
+    Segment,
+)
 
 # A group is what one worker takes at a time: enough for full batches, little enough that progress
 # is seen and a crash loses seconds of work.
@@ -79,6 +88,47 @@ def embed_files(
         finally:
             stop.set()  # Whoever stops early does not wait for an hour-long file.
             pool.shutdown(cancel_futures=True)
+
+
+def embed_to_file(
+    roots: Sequence[str | Path],
+    out: Path,
+    model: Model,
+    *,
+    workers: int | None = None,
+    logits_from: int | None = None,
+) -> tuple[int, dict[str, str]]:
+    """Write the embeddings of files: .npz with ids (S,), start_s (S,), end_s (S,), vectors (S, D).
+
+    What a vector holds from `logits_from` on is written as `logits` (S, C) instead.
+
+    Returns the number of segments and the broken files with their reasons.
+    """
+    if out.suffix != ".npz":
+        raise EarshotError(f"{out} does not end in .npz, the format that is written")
+    if out.is_dir() or not os.access(out.resolve().parent, os.W_OK):
+        raise EarshotError(f"{out} cannot be written; give a file in an existing, writable folder")
+    paths = collect(roots)
+    embedded = {file.record.state.path: file for file in embed_files(paths, model, workers=workers)}
+    files = [embedded[path] for path in dict.fromkeys(paths)]
+    segments = [(file.record.state.path, segment) for file in files for segment in file.segments]
+    vectors = np.concatenate([file.vectors for file in files])
+    arrays = {"vectors": vectors[:, :logits_from]}
+    if logits_from is not None:
+        arrays["logits"] = vectors[:, logits_from:]
+    with atomic_write(out) as target:
+        np.savez(
+            target,
+            ids=np.array([path for path, _ in segments], dtype=np.str_),
+            start_s=np.array([segment.start_s for _, segment in segments]),
+            end_s=np.array([segment.end_s for _, segment in segments]),
+            model=np.array(model.name),
+            fingerprint=np.array(model.fingerprint),
+            allow_pickle=False,
+            **arrays,
+        )
+    broken = {f.record.state.path: f.record.broken for f in files if f.record.broken}
+    return len(segments), broken
 
 
 def compute_with_one_thread() -> None:

@@ -9,17 +9,15 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import numpy as np
-
-from earshot.audio import AUDIO_SUFFIXES
 from earshot.embed import embed_files, file_state
-from earshot.files import atomic_write
+from earshot.folders import is_below, scan_all
 from earshot.metadata import Tables, read_notes
 from earshot.model import (
     load,
@@ -34,6 +32,7 @@ from earshot.types import (
     EarshotError,
     EmbeddedFile,
     FileRecord,
+    FileState,
     Model,
     Store,
 )
@@ -41,17 +40,23 @@ from earshot.types import (
 # Written together, whichever comes first: few enough versions, little lost by a crash.
 WRITE_FILES = 512
 WRITE_SECONDS = 15.0
+KINDS = ("new", "changed", "unchanged", "touched")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run has to do; all are absolute paths, `unreadable` with the reason why."""
+    """What a run has to do; all are absolute paths, `unreadable` with the reason why.
 
-    new: tuple[str, ...]
-    changed: tuple[str, ...]
-    unchanged: tuple[str, ...]
-    removed: tuple[str, ...]
-    unreadable: Mapping[str, str]
+    `known` is what the store held when the plan was made; `touched` are unchanged but for times.
+    """
+
+    known: Mapping[str, FileRecord]
+    new: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    touched: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,12 +76,18 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a run did, with every file of the given folders that cannot be searched and why."""
+    """What a run did, with every file of the given folders that cannot be searched and why.
+
+    A file that is `moved`, from one name to another, is neither added nor removed. Of unchanged
+    files, `noted` have new words or times.
+    """
 
     added: int
+    moved: int
     changed: int
     unchanged: int
     removed: int
+    noted: int
     broken: dict[str, str]
     audio_s: float
     elapsed_s: float
@@ -122,56 +133,6 @@ def open_or_create(
     return store, model
 
 
-def collect(roots: Sequence[str | Path]) -> list[str]:
-    """Every audio file of files and folders.
-
-    Raises:
-        EarshotError: a root is missing or holds none.
-    """
-    return [path for path, _ in scan_all([Path(root).resolve() for root in roots], {}, {})]
-
-
-def embed_to_file(
-    roots: Sequence[str | Path],
-    out: Path,
-    model: Model,
-    *,
-    workers: int | None = None,
-    logits_from: int | None = None,
-) -> tuple[int, dict[str, str]]:
-    """Write the embeddings of files: .npz with ids (S,), start_s (S,), end_s (S,), vectors (S, D).
-
-    What a vector holds from `logits_from` on is written as `logits` (S, C) instead.
-
-    Returns the number of segments and the broken files with their reasons.
-    """
-    if out.suffix != ".npz":
-        raise EarshotError(f"{out} does not end in .npz, the format that is written")
-    if out.is_dir() or not os.access(out.resolve().parent, os.W_OK):
-        raise EarshotError(f"{out} cannot be written; give a file in an existing, writable folder")
-    paths = collect(roots)
-    embedded = {file.record.state.path: file for file in embed_files(paths, model, workers=workers)}
-    files = [embedded[path] for path in dict.fromkeys(paths)]
-    segments = [(file.record.state.path, segment) for file in files for segment in file.segments]
-    vectors = np.concatenate([file.vectors for file in files])
-    arrays = {"vectors": vectors[:, :logits_from]}
-    if logits_from is not None:
-        arrays["logits"] = vectors[:, logits_from:]
-    with atomic_write(out) as target:
-        np.savez(
-            target,
-            ids=np.array([path for path, _ in segments], dtype=np.str_),
-            start_s=np.array([segment.start_s for _, segment in segments]),
-            end_s=np.array([segment.end_s for _, segment in segments]),
-            model=np.array(model.name),
-            fingerprint=np.array(model.fingerprint),
-            allow_pickle=False,
-            **arrays,
-        )
-    broken = {f.record.state.path: f.record.broken for f in files if f.record.broken}
-    return len(segments), broken
-
-
 def index(
     roots: Sequence[str | Path],
     store: Store,
@@ -191,8 +152,23 @@ def index(
         EarshotError: a root does not exist or holds no audio, or the store is another model's.
     """
     require_same_model(store.manifest, model)
-    before = store.files()
-    plan = compare(roots, before, prune=prune)
+    plan = compare(roots, store.files(), prune=prune)
+    return carry_out(plan, store, model, workers=workers, report=report)
+
+
+def carry_out(
+    plan: Plan,
+    store: Store,
+    model: Model,
+    *,
+    workers: int | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Summary:
+    """Do what a plan says; see `index`.
+
+    Content that the store has under any name keeps its vectors: a file that was moved, renamed or
+    copied is not heard again.
+    """
     progress = Progress(files_total=len(plan.new) + len(plan.changed))
     lock = Lock()
 
@@ -207,16 +183,63 @@ def index(
             report(progress)
         return file
 
-    store.drop(plan.removed)
-    cut = (store.manifest.segment_s, store.manifest.hop_s)
-    embedded = embed_files((*plan.new, *plan.changed), model, workers=workers, cut=cut, heard=heard)
     tables = Tables()
+    reused: dict[str, FileState] = {}
+    for batch in by_size_or_time(stored_content(plan, store)):
+        store.put([noted(finished(file), tables) for file in batch])
+        reused |= {file.record.state.path: file.record.state for file in batch}
+    store.drop(plan.removed)  # Last: what was moved has its vectors there.
+    paths = [path for path in (*plan.new, *plan.changed) if path not in reused]
+    cut = (store.manifest.segment_s, store.manifest.hop_s)
+    embedded: Iterable[EmbeddedFile] = ()
+    if paths:
+        embedded = embed_files(paths, model, workers=workers, cut=cut, heard=heard)
     for batch in by_size_or_time(noted(finished(file), tables) for file in embedded):
         store.put(batch)
-    refreshed = refresh_notes(store, plan.unchanged, before, tables)
+    refreshed = refresh(store, plan, tables)
     if progress.files_total or plan.removed or refreshed:
         store.optimize()
-    return summarise(plan, before, store.files(), progress)
+    if not (progress.files_total or plan.removed or refreshed):
+        return summarise(plan, plan.known, progress)
+    summary = summarise(plan, store.files(), progress)
+    moved = count_moved(plan, reused)
+    added, removed = summary.added - moved, summary.removed - moved
+    return replace(summary, added=added, removed=removed, moved=moved, noted=refreshed)
+
+
+def stored_content(plan: Plan, store: Store) -> Iterator[EmbeddedFile]:
+    """New and changed files whose content is stored under any name, with the vectors from there."""
+    wanted = list(known_content(plan))
+    for start in range(0, len(wanted), WRITE_FILES):
+        chunk = wanted[start : start + WRITE_FILES]
+        stored = store.segments([source for _, source in chunk])
+        for state, source in chunk:
+            file = stored.get(source)
+            # Other content may have been put under that name by this very run.
+            if file and file.record.state.sha256 == state.sha256:
+                yield replace(file, record=replace(file.record, state=state))
+
+
+def known_content(plan: Plan) -> Iterator[tuple[FileState, str]]:
+    """New and changed files, each with a name under which its content is stored."""
+    good = [record.state for record in plan.known.values() if not record.broken]
+    sizes = {state.size_bytes for state in good}
+    by_hash = {state.sha256: state.path for state in good}
+    for path in (*plan.new, *plan.changed):
+        try:
+            if Path(path).stat().st_size in sizes:
+                state = file_state(path)
+                if state.sha256 in by_hash:
+                    yield state, by_hash[state.sha256]
+        except (AudioError, OSError):
+            continue  # Reported when it is embedded.
+
+
+def count_moved(plan: Plan, reused: Mapping[str, FileState]) -> int:
+    """How many of the files that are gone are there under a new name."""
+    gone = Counter(plan.known[path].state.sha256 for path in plan.removed)
+    new = Counter(reused[path].sha256 for path in plan.new if path in reused)
+    return (gone & new).total()
 
 
 def noted(file: EmbeddedFile, tables: Tables) -> EmbeddedFile:
@@ -228,18 +251,33 @@ def noted(file: EmbeddedFile, tables: Tables) -> EmbeddedFile:
     return replace(file, record=replace(file.record, notes=notes, beside=tables.digest(path)))
 
 
-def refresh_notes(
-    store: Store, paths: Sequence[str], known: Mapping[str, FileRecord], tables: Tables
-) -> int:
-    """Read anew the notes of files whose row in a table has changed; gives their number.
+def refresh(store: Store, plan: Plan, tables: Tables) -> int:
+    """Read anew the notes of unchanged files whose row in a table has changed, and new times.
 
-    Their sound is not looked at: segments and vectors are put back as they are.
+    Their sound is not looked at: segments and vectors are put back as they are. Gives the number
+    of files.
     """
-    changed = [path for path in paths if tables.digest(path) != known[path].beside]
-    for start in range(0, len(changed), WRITE_FILES):
-        stored = store.segments(changed[start : start + WRITE_FILES])
-        store.put([noted(file, tables) for file in stored.values()])
-    return len(changed)
+    touched = set(plan.touched)
+    due = [
+        path
+        for path in plan.unchanged
+        if path in touched or tables.digest(path) != plan.known[path].beside
+    ]
+    for start in range(0, len(due), WRITE_FILES):
+        stored = store.segments(due[start : start + WRITE_FILES]).values()
+        store.put([noted(renewed(file), tables) for file in stored])
+    return len(due)
+
+
+def renewed(file: EmbeddedFile) -> EmbeddedFile:
+    """A file with its present times, which spare reading it the next time."""
+    try:
+        state = file_state(file.record.state.path)
+    except AudioError:
+        return file
+    if state.sha256 != file.record.state.sha256:
+        return file  # It changed just now: the next run sees that by the old times.
+    return replace(file, record=replace(file.record, state=state))
 
 
 def compare(
@@ -258,7 +296,7 @@ def compare(
     absolute = {Path(root).resolve() for root in roots}
     unreadable: dict[str, str] = {}
     found = dict(scan_all(sorted(absolute), known, unreadable, prune=prune))
-    sorted_paths: dict[str, list[str]] = {kind: [] for kind in ("new", "changed", "unchanged")}
+    sorted_paths: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for path, stat in found.items():
         if not is_storable(path):
             unreadable[path] = "its name is not valid UTF-8; rename it"
@@ -266,6 +304,8 @@ def compare(
             sorted_paths["new"].append(path)
         elif is_unchanged(path, stat, known[path]):
             sorted_paths["unchanged"].append(path)
+            if not has_times(stat, known[path]):
+                sorted_paths["touched"].append(path)
         else:
             sorted_paths["changed"].append(path)
     hidden = {Path(path) for path in unreadable}
@@ -275,97 +315,30 @@ def compare(
         if path not in found and is_below(path, absolute) and not is_below(path, hidden)
     ]
     return Plan(
+        known=known,
         **{kind: tuple(paths) for kind, paths in sorted_paths.items()},
         removed=tuple(removed),
         unreadable=unreadable,
     )
 
 
-def is_below(path: str, folders: Collection[Path]) -> bool:
-    """Whether a path is one of the folders or lies in one."""
-    return Path(path) in folders or any(parent in folders for parent in Path(path).parents)
-
-
-def require_recordings(roots: Iterable[str | Path]) -> None:
-    """Check, without reading everything, that there is something to index.
-
-    Raises:
-        EarshotError: a root is missing or holds no audio.
-    """
-    for root in roots:
-        if not Path(root).exists():
-            raise EarshotError(f"{root} does not exist; give files or folders of recordings")
-        unreadable: dict[str, str] = {}
-        if next(scan(Path(root), unreadable), None) is None:
-            why = next(iter(unreadable.values()), "known are " + " ".join(sorted(AUDIO_SUFFIXES)))
-            raise EarshotError(f"{root} holds no audio files; {why}")
-
-
-def scan_all(
-    roots: Iterable[Path],
-    known: Mapping[str, FileRecord],
-    unreadable: dict[str, str],
-    *,
-    prune: bool = False,
-) -> Iterator[tuple[str, os.stat_result]]:
-    """Every audio file of the roots with its stat, by path; folders that cannot be read are noted.
-
-    Raises:
-        EarshotError: as `compare`.
-    """
-    for root in roots:
-        files = list(scan(root, unreadable)) if root.exists() else []
-        held = 0 if files else sum(is_below(path, {root}) for path in known)
-        if held and not prune:
-            raise EarshotError(
-                f"{root} holds no audio files though the index holds {held} from there; is its "
-                f"disk mounted? Nothing was dropped; --prune forgets them"
-            )
-        if not files and not held:
-            require_recordings([root])
-        yield from files
-
-
-def scan(root: Path, unreadable: dict[str, str]) -> Iterator[tuple[str, os.stat_result]]:
-    """Audio files below a folder in sorted order, hidden ones left out; a file stands for itself.
-
-    Linked folders are not entered, so that a loop of links cannot trap the scan.
-    """
-    if not root.is_dir():
-        yield str(root), root.stat()
-        return
-
-    def note(error: OSError) -> None:
-        unreadable[error.filename] = f"the folder cannot be read: {(error.strerror or '').lower()}"
-
-    for folder, folders, names in os.walk(root, onerror=note):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.startswith(".") or Path(name).suffix.lower() not in AUDIO_SUFFIXES:
-                continue
-            path = Path(folder, name)
-            try:
-                yield str(path), path.stat()
-            except OSError:
-                # A dangling link or vanished file: reported when it is read.
-                yield str(path), os.stat_result((0,) * 10)
-
-
 def is_unchanged(path: str, stat: os.stat_result, record: FileRecord) -> bool:
     """Whether a known good file's content is still the recorded one."""
-    state = record.state
     if record.broken:
         return False
-    if (state.size_bytes, state.mtime_ns, state.ctime_ns) == (
-        stat.st_size,
-        stat.st_mtime_ns,
-        stat.st_ctime_ns,
-    ):
+    if has_times(stat, record):
         return True
     try:
-        return file_state(path).sha256 == state.sha256
+        return file_state(path).sha256 == record.state.sha256
     except AudioError:
         return False
+
+
+def has_times(stat: os.stat_result, record: FileRecord) -> bool:
+    """Whether size and times are the recorded ones."""
+    state = record.state
+    recorded = (state.size_bytes, state.mtime_ns, state.ctime_ns)
+    return recorded == (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def by_size_or_time(files: Iterable[EmbeddedFile]) -> Iterator[list[EmbeddedFile]]:
@@ -381,15 +354,15 @@ def by_size_or_time(files: Iterable[EmbeddedFile]) -> Iterator[list[EmbeddedFile
         yield batch
 
 
-def summarise(
-    plan: Plan, before: Mapping[str, FileRecord], after: Mapping[str, FileRecord], run: Progress
-) -> Summary:
+def summarise(plan: Plan, after: Mapping[str, FileRecord], run: Progress) -> Summary:
     """Count what a run did; a file that was broken and still is has not changed."""
     paths = (*plan.new, *plan.changed, *plan.unchanged)
     broken = {path: after[path].broken for path in paths if path in after and after[path].broken}
-    still = sum(bool(before[path].broken and path in broken) for path in plan.changed)
+    still = sum(bool(plan.known[path].broken and path in broken) for path in plan.changed)
     return Summary(
         added=len(plan.new),
+        moved=0,
+        noted=0,
         changed=len(plan.changed) - still,
         unchanged=len(plan.unchanged) + still,
         removed=len(plan.removed),

@@ -15,7 +15,8 @@ import pytest
 import soundfile
 from conftest import make_recordings
 
-from earshot.library import Progress, Summary, embed_to_file, index, open_or_create
+from earshot.embed import embed_to_file
+from earshot.library import Progress, Summary, index, open_or_create
 from earshot.model import model_manifest
 from earshot.store import create_store, open_store
 from earshot.types import EarshotError, Model, Store
@@ -52,6 +53,8 @@ def test_content_decides_not_time(tmp_path: Path, store: Store, random_model: Mo
     index([tmp_path], store, random_model)
     os.utime(first, (1, 1))
     assert counts(index([tmp_path], store, random_model)) == (0, 0, 2, 0)
+    state = store.files()[str(first)].state
+    assert state.mtime_ns == 10**9, "the new times spare reading it again"
     # Other content of equal size under the old modification time.
     stat = second.stat()
     content = bytearray(second.read_bytes())
@@ -281,3 +284,51 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(
     )
     scores = {hit.path: hit.score for hit in hits}
     assert all(abs(scores[hit.path] - hit.score) < 1e-5 for hit in expected)
+
+
+def test_what_was_moved_keeps_its_vectors(
+    tmp_path: Path, store: Store, random_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = make_recordings(tmp_path / "a", 3)
+    (tmp_path / "a" / "metadata.csv").write_text("file,title\n000.wav,Rain\n")
+    index([tmp_path], store, random_model)
+    before = store.segments(map(str, (first, second, third)))
+    heard: list[int] = []
+    real = random_model.embed_audio
+    monkeypatch.setattr(
+        random_model, "embed_audio", lambda waves: heard.append(len(waves)) or real(waves)
+    )
+    (tmp_path / "b").mkdir()
+    moved = first.rename(tmp_path / "b" / "renamed.wav")
+    swapped = second.read_bytes()
+    shutil.copy(third, second)
+    third.write_bytes(swapped)
+    copy = Path(shutil.copy(moved, tmp_path / "b" / "copy.wav"))
+    summary = index([tmp_path], store, random_model)
+    assert (summary.moved, *counts(summary)) == (1, 1, 2, 0, 0)
+    assert heard == [], "no content is new"
+    after = store.segments(map(str, (moved, copy, second, third)))
+    sources = {moved: first, copy: first, second: third, third: second}
+    for path, source in sources.items():
+        assert np.array_equal(after[str(path)].vectors, before[str(source)].vectors), path
+        assert after[str(path)].segments == before[str(source)].segments
+        assert after[str(path)].record.state.path == str(path)
+    assert after[str(moved)].record.notes.title != "Rain", "what a table said of the old name"
+    assert names(store) == ["001.wav", "002.wav", "copy.wav", "renamed.wav"]
+
+
+def test_vectors_of_other_content_are_not_taken(
+    tmp_path: Path, store: Store, random_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is stored under a name may be replaced in the run that wanted it as a source."""
+    monkeypatch.setattr("earshot.library.WRITE_FILES", 1)
+    first, second, third = make_recordings(tmp_path, 3)
+    index([tmp_path], store, random_model)
+    contents = [path.read_bytes() for path in (first, second, third)]
+    for path, content in zip((second, third, first), contents, strict=True):
+        path.write_bytes(content)
+    index([tmp_path], store, random_model)
+    fresh = create_store(":memory:", model_manifest(random_model))
+    index([tmp_path], fresh, random_model)
+    for path, file in fresh.segments(map(str, (first, second, third))).items():
+        np.testing.assert_allclose(store.segments([path])[path].vectors, file.vectors, atol=1e-5)

@@ -1,0 +1,103 @@
+"""What lies in folders: the audio files of what a user gives, and what keeps an index from loss.
+
+A folder that is not there, or holds nothing though the index has files from it, is taken for a disk
+that is not mounted: that must never empty an index.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from earshot.audio import AUDIO_SUFFIXES
+from earshot.types import EarshotError, FileRecord
+
+
+def collect(roots: Sequence[str | Path]) -> list[str]:
+    """Every audio file of files and folders.
+
+    Raises:
+        EarshotError: a root is missing or holds none.
+    """
+    return [path for path, _ in scan_all([Path(root).resolve() for root in roots], {}, {})]
+
+
+def require_recordings(roots: Iterable[str | Path]) -> None:
+    """Check, without reading everything, that there is something to index.
+
+    Raises:
+        EarshotError: a root is missing or holds no audio.
+    """
+    for root in roots:
+        if not Path(root).exists():
+            raise EarshotError(f"{root} does not exist; give files or folders of recordings")
+        unreadable: dict[str, str] = {}
+        if next(scan(Path(root), unreadable), None) is None:
+            why = next(iter(unreadable.values()), "known are " + " ".join(sorted(AUDIO_SUFFIXES)))
+            raise EarshotError(f"{root} holds no audio files; {why}")
+
+
+def scan_all(
+    roots: Iterable[Path],
+    known: Mapping[str, FileRecord],
+    unreadable: dict[str, str],
+    *,
+    prune: bool = False,
+) -> Iterator[tuple[str, os.stat_result]]:
+    """Every audio file of the roots with its stat, by path; folders that cannot be read are noted.
+
+    Raises:
+        EarshotError: as `compare`.
+    """
+    for root in roots:
+        files = list(scan(root, unreadable)) if root.exists() else []
+        held = 0 if files else held_from(root, known)
+        if held and not prune:
+            raise EarshotError(unmounted(root, held))
+        if not files and not held:
+            require_recordings([root])
+        yield from files
+
+
+def held_from(root: Path, known: Iterable[str]) -> int:
+    """How many files an index holds from a folder."""
+    return sum(is_below(path, {root}) for path in known)
+
+
+def unmounted(root: Path, held: int) -> str:
+    """What to say of a folder without audio files from which an index holds some."""
+    return (
+        f"{root} holds no audio files though the index holds {held} from there; is its "
+        f"disk mounted? Nothing was dropped; --prune forgets them"
+    )
+
+
+def scan(root: Path, unreadable: dict[str, str]) -> Iterator[tuple[str, os.stat_result]]:
+    """Audio files below a folder in sorted order, hidden ones left out; a file stands for itself.
+
+    Linked folders are not entered, so that a loop of links cannot trap the scan.
+    """
+    if not root.is_dir():
+        yield str(root), root.stat()
+        return
+
+    def note(error: OSError) -> None:
+        unreadable[error.filename] = f"the folder cannot be read: {(error.strerror or '').lower()}"
+
+    for folder, folders, names in os.walk(root, onerror=note):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.startswith(".") or Path(name).suffix.lower() not in AUDIO_SUFFIXES:
+                continue
+            path = Path(folder, name)
+            try:
+                yield str(path), path.stat()
+            except OSError:
+                # A dangling link or vanished file: reported when it is read.
+                yield str(path), os.stat_result((0,) * 10)
+
+
+def is_below(path: str, folders: Collection[Path]) -> bool:
+    """Whether a path is one of the folders or lies in one."""
+    return Path(path) in folders or any(parent in folders for parent in Path(path).parents)
