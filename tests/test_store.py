@@ -753,3 +753,56 @@ def test_segments_come_back_by_path(store: Store) -> None:
         assert same.segments == file.segments
         np.testing.assert_array_equal(same.vectors, file.vectors)
     assert store.segments([]) == {}
+
+
+# Another model's vectors in the place of the old ones
+def test_readers_go_on_with_what_they_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("earshot.store.lance.REFRESH", timedelta(0))
+    old = lance(tmp_path / "index")
+    old.put([embedded("a", units(2)), embedded("b", units(1, 5))])
+    new_manifest = replace(MANIFEST, model="other", fingerprint="f" * 64)
+    new = LanceStore.create(str(tmp_path / "new"), new_manifest)
+    new.put([embedded("a", units(3, 9)), broken("c")])
+    readers = [
+        LanceStore.open(str(tmp_path / "index")),
+        LanceStore.open(str(tmp_path / "index"), exact_rows=-1),
+    ]
+    before = [hits(reader, units(1, 4)) for reader in readers]
+    switching = LanceStore.open(str(tmp_path / "index"))
+    switching.take_over(new)
+    assert switching.manifest == new_manifest
+    assert sorted(switching.files()) == ["a", "c"]
+    switching.optimize()
+    for reader, expected in zip(readers, before, strict=True):
+        assert hits(reader, units(1, 4)) == expected
+        assert sorted(reader.files()) == ["a", "b"]
+        assert reader.replaced
+        assert reader.manifest == MANIFEST
+    reopened = LanceStore.open(str(tmp_path / "index"))
+    assert reopened.manifest == new_manifest
+    assert hits(reopened, units(1, 4)) == hits(new, units(1, 4))
+    for write in (
+        lambda: old.put([embedded("d", units(1))]),
+        lambda: old.drop(["a"]),
+        old.optimize,
+    ):
+        with pytest.raises(EarshotError, match="went over to another model meanwhile"):
+            write()
+    assert sorted(reopened.files()) == ["a", "c"]
+
+
+def test_a_commit_that_a_switch_overtakes_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vectors of the old model never come among those of the new one."""
+    old = lance(tmp_path / "index")
+    old.put([embedded("a", units(2))])
+    late = LanceStore.open(str(tmp_path / "index"))
+    new = LanceStore.create(str(tmp_path / "new"), replace(MANIFEST, fingerprint="f" * 64))
+    new.put([embedded("a", units(1, 9))])
+    monkeypatch.setattr(late, "_follow_to_write", lambda: old.take_over(new))
+    with pytest.raises(EarshotError, match="cannot write the index"):
+        late.put([embedded("b", units(1))])
+    assert list(LanceStore.open(str(tmp_path / "index")).files()) == ["a"]

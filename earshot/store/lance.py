@@ -2,7 +2,8 @@
 
 One row per segment, and every change to files is one commit of the table: a process killed at any
 moment leaves the old rows or the new ones. Commits of several writers follow one another.
-A reader sees its own commits at once and those of others within `REFRESH`, or on opening.
+A reader sees its own commits at once and those of others within `REFRESH`, or on opening. Where
+another model's vectors take the place of its own (`take_over`), it goes on with the old ones.
 
 Up to `exact_rows` rows the table is read into memory and answers from there, exactly: 10 to 40
 times faster than LanceDB's own scan. Beyond, an IVF_RQ index (RaBitQ, https://arxiv.org/abs/2405.12497)
@@ -13,20 +14,18 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
-from functools import reduce
-from operator import and_
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
 
-from earshot.conditions import Comparer, holds
 from earshot.store.checks import check_files, check_search, is_storable, unit_queries
+from earshot.store.connection import connect, explained
 from earshot.store.exact import SegmentTable, exact_scores, files_of, search_exactly
+from earshot.store.expressions import any_of, filter_of, searchable
 from earshot.store.lance_words import WORDS_COLUMN, ScannedWords
 from earshot.store.rows import (
     FILE_COLUMNS,
@@ -71,18 +70,21 @@ AS_THEY_STAND: dict[str, Any] = {
     "base_tokenizer": "whitespace",
     **dict.fromkeys(("lower_case", "stem", "remove_stop_words", "ascii_folding"), False),
 }
-# Constant text; whatever comes from a user goes through expressions (`_any_of`, `_filter`).
+# Constant text; whatever comes from a user goes through expressions.
 BLANKS = "number > 0 AND start_s IS NULL"
 
 
 class LanceStore:
     """Segments in one LanceDB table; see the module's text for what it promises."""
 
-    def __init__(self, uri: str, table: Any, exact_rows: int = EXACT_ROWS) -> None:
+    def __init__(self, uri: str, connection: Any, exact_rows: int = EXACT_ROWS) -> None:
         self.uri, self.exact_rows = uri, exact_rows
-        self.manifest = manifest_of(table.schema, uri)
-        self._table = table
-        self._read: tuple[float, int, int] | None = None
+        self._connection, self._table = connection, connection.open_table(TABLE)
+        self.manifest = manifest_of(self._table.schema, uri)
+        self._looked_s = time.monotonic()
+        self.replaced = False
+        """Whether another model's vectors took the place of these; who opens it again gets them."""
+        self._read: tuple[int, int] | None = None
         self._memory: tuple[int, SegmentTable] | None = None
         self._records: tuple[int, dict[str, FileRecord]] | None = None
         self._words: tuple[int, WordIndex] | ScannedWords | None = None
@@ -97,8 +99,8 @@ class LanceStore:
         if "://" not in uri:  # A table with neither is one whose making was interrupted.
             table = Path(uri) / f"{TABLE}.lance"
             return any(table.glob("_versions/*.manifest")) or any(table.glob("data/*"))
-        with _explained(uri, "open"):
-            return TABLE in _connect(uri).list_tables().tables
+        with explained(uri, "open"):
+            return TABLE in connect(uri).list_tables().tables
 
     @classmethod
     def create(cls, uri: str, manifest: Manifest, exact_rows: int = EXACT_ROWS) -> LanceStore:
@@ -115,9 +117,10 @@ class LanceStore:
             if any(entry != unfinished for entry in Path(uri).iterdir()):
                 raise EarshotError(f"{uri} is a folder of other files; give the index its own")
             shutil.rmtree(unfinished, ignore_errors=True)
-        with _explained(uri, "create"):
-            table = _connect(uri).create_table(TABLE, schema=schema_of(manifest))
-            return cls(uri, table, exact_rows)
+        with explained(uri, "create"):
+            connection = connect(uri)
+            connection.create_table(TABLE, schema=schema_of(manifest))
+            return cls(uri, connection, exact_rows)
 
     @classmethod
     def open(cls, uri: str, exact_rows: int = EXACT_ROWS) -> LanceStore:
@@ -126,10 +129,19 @@ class LanceStore:
         Raises:
             EarshotError: there is none, it is damaged, or something else made the table.
         """
-        with _explained(uri, "open"):
+        with explained(uri, "open"):
             if "://" not in uri and not cls.exists(uri):
                 raise EarshotError(f"{uri}: there is no index here; index some files into it first")
-            return cls(uri, _connect(uri).open_table(TABLE), exact_rows)
+            return cls(uri, connect(uri), exact_rows)
+
+    @classmethod
+    def delete(cls, uri: str) -> None:
+        """Delete the index at `uri`, and its folder if it holds nothing else."""
+        with explained(uri, "delete"):
+            connect(uri).drop_table(TABLE)
+            if "://" not in uri:
+                with suppress(OSError):
+                    Path(uri).rmdir()
 
     def put(self, files: Sequence[EmbeddedFile]) -> None:
         """See `Store.put`. One commit, so give many files at once: each commit makes a version."""
@@ -137,8 +149,8 @@ class LanceStore:
         if not files:
             return
         counts = row_counts(files)
-        with _explained(self.uri, "write"):
-            self._table.checkout_latest()
+        with explained(self.uri, "write"):
+            self._follow_to_write()
             version, surplus = self._table.version, self._surplus(counts)
             committed = self._merge(files, surplus)
             # Others who wrote in between may have left more segments under the same paths.
@@ -150,17 +162,16 @@ class LanceStore:
         """See `Store.drop`."""
         known = [path for path in paths if is_storable(path)]
         if known:
-            with _explained(self.uri, "write"):
-                self._table.delete(_any_of(known))
+            with explained(self.uri, "write"):
+                self._follow_to_write()
+                self._table.delete(any_of(known))
                 self._read = None
 
     def files(self) -> dict[str, FileRecord]:
         """See `Store.files`."""
-        from lancedb.expr import col, lit
-
-        with _explained(self.uri, "read"):
-            first = self._table.search().where(col("number") == lit(0))
-            return records_of(first.select(list(FILE_COLUMNS)).to_arrow())
+        with explained(self.uri, "read"):
+            self._follow()
+            return _files(self._table)
 
     def search(
         self, vectors: np.ndarray, limit: int, where: Sequence[Condition] = ()
@@ -172,9 +183,9 @@ class LanceStore:
         """
         check_search(limit, where)
         queries = unit_queries(vectors, self.manifest.dimension)
-        with _explained(self.uri, "read"):
-            version, rows = self._state()
-            if rows <= self.exact_rows:
+        with explained(self.uri, "read"):
+            version, count = self._state()
+            if count <= self.exact_rows:
                 return search_exactly(self._in_memory(version), queries, limit, where)
             self._memory = self._records = None
             starts = range(0, len(queries), BATCH_QUERIES)
@@ -190,14 +201,14 @@ class LanceStore:
         words; typos of words in files that were put after it are not allowed for until the next.
         """
         check_search(limit, where)
-        with _explained(self.uri, "read"):
-            version, rows = self._state()
-            if rows > self.exact_rows and WORDS_COLUMN in self._indexed():
+        with explained(self.uri, "read"):
+            version, count = self._state()
+            if count > self.exact_rows and WORDS_COLUMN in self._indexed():
                 if not isinstance(self._words, ScannedWords) or self._words.version != version:
                     self._words = ScannedWords(self._table)
-                return self._words.search(query, limit, _filter(where) if where else None)
+                return self._words.search(query, limit, filter_of(where) if where else None)
             if not isinstance(self._words, tuple) or self._words[0] != version:
-                self._words = version, WordIndex(list(self.files().values()))
+                self._words = version, WordIndex(list(_files(self._table).values()))
             return self._words[1].search(query, limit, where)
 
     def segments(self, paths: Collection[str]) -> dict[str, EmbeddedFile]:
@@ -206,12 +217,12 @@ class LanceStore:
         if not wanted:
             return {}
         columns = [*FILE_COLUMNS, "number", "start_s", "end_s", "vector"]
-        with _explained(self.uri, "read"):
-            version, rows = self._state()
-            if rows <= self.exact_rows:
+        with explained(self.uri, "read"):
+            version, count = self._state()
+            if count <= self.exact_rows:
                 return files_of(self._in_memory(version), self._records_in_memory(version), wanted)
-            found = self._table.search().where(_any_of(wanted) & _searchable()).select(columns)
-            return embedded_of(found.to_arrow(), self.manifest.dimension)
+            rows = self._table.search().where(any_of(wanted) & searchable()).select(columns)
+            return embedded_of(rows.to_arrow(), self.manifest.dimension)
 
     def optimize(self) -> None:
         """Merge small files, drop old versions, and index vectors and words of a large table.
@@ -219,7 +230,7 @@ class LanceStore:
         Later calls add new rows to the index; between calls LanceDB scans those exactly. Gives way
         to busy writers: what they keep from being done is left to the next call.
         """
-        with _explained(self.uri, "optimize"):
+        with explained(self.uri, "optimize"):
             for _ in range(TIDY_ATTEMPTS):
                 try:
                     self._tidy()
@@ -229,9 +240,61 @@ class LanceStore:
                 else:
                     return
 
+    def take_over(self, other: LanceStore) -> dict[str, FileRecord]:
+        """Put the files, vectors and manifest of another store in the place of one's own.
+
+        One commit: whoever opens the index gets the old ones or the new. Those who have it open
+        go on with the old ones, which are kept for `GRACE`, and may write no more. Gives the files
+        that were replaced, with those that others put at the last moment.
+        """
+        import pyarrow as pa
+
+        with explained(self.uri, "write"):
+            self._follow_to_write()
+            # Old versions live on from their end; this makes it now, whenever the last change was.
+            self._table.delete("false")
+            other._follow()
+            schema = other._table.schema
+            batches = other._table.search().select(schema.names).to_batches()
+            rows = (pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in batches)
+            self._table = self._connection.create_table(
+                TABLE,
+                pa.RecordBatchReader.from_batches(schema, rows),
+                schema=schema,
+                mode="overwrite",
+                on_bad_vectors="null",
+            )
+            self.manifest = manifest_of(schema, self.uri)
+            self._read = self._memory = self._records = self._words = None
+            before = self._connection.open_table(TABLE)
+            before.checkout(self._table.version - 1)
+            return _files(before)
+
+    def _follow(self, *, at_once: bool = False) -> None:
+        """See what others committed since the last look, `REFRESH` ago.
+
+        A new handle instead of moving the old one: no search finds itself among other vectors.
+        """
+        recent = time.monotonic() - self._looked_s < REFRESH.total_seconds()
+        if self.replaced or (recent and not at_once):
+            return
+        latest = self._connection.open_table(TABLE)
+        if manifest_of(latest.schema, self.uri) != self.manifest:
+            self.replaced = True
+        elif latest.version != self._table.version:
+            self._table, self._read = latest, None
+        self._looked_s = time.monotonic()
+
+    def _follow_to_write(self) -> None:
+        self._follow(at_once=True)
+        if self.replaced:
+            raise EarshotError(
+                f"{self.uri}: the index went over to another model meanwhile; open it again"
+            )
+
     def _tidy(self) -> None:
+        self._follow_to_write()
         self._read = None
-        self._table.checkout_latest()
         if self._table.count_rows(BLANKS):
             self._table.delete(BLANKS)
         self._table.optimize(cleanup_older_than=GRACE)
@@ -267,29 +330,28 @@ class LanceStore:
         from lancedb.expr import col, lit
 
         last = col("number") >= lit(min(counts.values()))
-        stored = self._table.search().where(_any_of(counts) & last & _searchable())
+        stored = self._table.search().where(any_of(counts) & last & searchable())
         rows = stored.select(["path", "number"]).to_arrow().to_pylist()
         numbered = [(row["path"], row["number"]) for row in rows]
         return [(path, number) for path, number in numbered if number >= counts[path]]
 
     def _state(self) -> tuple[int, int]:
         """The version that is read and its rows; each costs a millisecond to ask LanceDB for."""
-        now_s = time.monotonic()
-        if self._read is None or now_s >= self._read[0]:
-            again_s = now_s + REFRESH.total_seconds() / 10
-            self._read = again_s, self._table.version, self._table.count_rows()
-        return self._read[1:]
+        self._follow()
+        if self._read is None:
+            self._read = self._table.version, self._table.count_rows()
+        return self._read
 
     def _in_memory(self, version: int) -> SegmentTable:
         if self._memory is None or self._memory[0] != version:
             columns = [*SEGMENT_COLUMNS, "vector"]
-            rows = self._table.search().where(_searchable()).select(columns).to_arrow()
+            rows = self._table.search().where(searchable()).select(columns).to_arrow()
             self._memory = version, segment_table(rows, self.manifest.dimension)
         return self._memory[1]
 
     def _records_in_memory(self, version: int) -> dict[str, FileRecord]:
         if self._records is None or self._records[0] != version:
-            self._records = version, self.files()
+            self._records = version, _files(self._table)
         return self._records[1]
 
     def _scan(
@@ -301,7 +363,7 @@ class LanceStore:
         query = query.distance_type("cosine").limit(limit).refine_factor(REFINE).select(columns)
         if where:
             # The usual 20 partitions may hold few of the rows that pass a narrow filter.
-            query = query.where(_filter(where)).maximum_nprobes(0)
+            query = query.where(filter_of(where)).maximum_nprobes(0)
         rows = query.to_arrow()
         vectors = vectors_of(rows, self.manifest.dimension)
         # A single query's rows come without its number.
@@ -323,48 +385,8 @@ def _ranked(rows: Sequence[Mapping[str, Any]], scores: np.ndarray) -> list[Segme
     return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.start_s, hit.end_s))
 
 
-def _connect(uri: str) -> Any:
-    try:
-        import lancedb
-    except ImportError as error:
-        raise EarshotError(
-            f"{uri}: an index on disk needs LanceDB; run: pip install 'earshot[index]'"
-        ) from error
-    return lancedb.connect(uri, read_consistency_interval=REFRESH)
-
-
-def _any_of(paths: Collection[str]) -> Any:
-    from lancedb.expr import col
-
-    return col("path").isin(list(paths))
-
-
-def _searchable() -> Any:
-    """Rows with a span: neither files without segments nor blanks."""
+def _files(table: Any) -> dict[str, FileRecord]:
     from lancedb.expr import col, lit
 
-    return col("start_s") >= lit(0.0)
-
-
-def _filter(where: Sequence[Condition]) -> Any:
-    from lancedb.expr import Expr, col, lit
-
-    comparer = Comparer(column=col, constant=lit, contains=Expr.contains)
-    return reduce(and_, (holds(condition, comparer) for condition in where))
-
-
-@contextmanager
-def _explained(uri: str, task: str) -> Iterator[None]:
-    """Turn what LanceDB raises into one line that says where, what and what to do."""
-    try:
-        yield
-    except EarshotError:
-        raise
-    except (RuntimeError, OSError, ValueError) as error:
-        # Its messages end with the place in LanceDB's own source, after the first ", /", and
-        # those of object stores go on for pages.
-        cause = shorten(str(error).split(", /")[0], 200) or type(error).__name__
-        raise EarshotError(
-            f"{uri}: cannot {task} the index: {cause}. Check that the place can be read and "
-            "written; if its files are damaged, delete the index and index again"
-        ) from error
+    first = table.search().where(col("number") == lit(0))
+    return records_of(first.select(list(FILE_COLUMNS)).to_arrow())
