@@ -1,0 +1,221 @@
+"""Another model for an index: its files are heard again beside it, then the new takes its place.
+
+One idea: the new index is an index of its own (`INDEX.migrating`), filled as any index is, so that
+an interrupted migration is simply run again; the switch is one commit of the old index's table
+(`LanceStore.take_over`), so that at every moment one of the two is there, and whole.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from earshot.folders import scan
+from earshot.library import Plan, Progress, carry_out, is_unchanged
+from earshot.model import load, model_manifest
+from earshot.store import LanceStore, require_lasting, store_exists
+from earshot.types import EarshotError, FileRecord, Manifest, Model
+
+DRAFT_SUFFIX = ".migrating"
+# Files that come into the old index while the last are heard: after so many rounds the rest is
+# heard after the switch.
+ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """What a migration did: files of the new index, and those of the old one that are not in it."""
+
+    index: str
+    model: str
+    before: str
+    files: int
+    gone: tuple[str, ...]
+    broken: Mapping[str, str]
+    audio_s: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The migration as the command line prints it for programs."""
+        fields = asdict(self)
+        fields["broken"] = [{"path": p, "reason": why} for p, why in self.broken.items()]
+        return fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationConfig:
+    """Where the new index goes (None: to the old one's address) and how it is cut.
+
+    `segment_s` and `hop_s` are as in `model_manifest`; `prune` allows to leave out the files of
+    folders that are gone.
+    """
+
+    to: str | None = None
+    segment_s: float | None = None
+    hop_s: float | None = None
+    prune: bool = False
+
+
+def migrate(
+    uri: str,
+    model: Model,
+    config: MigrationConfig,
+    *,
+    workers: int | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Migration:
+    """Hear an index's files again by another model, or in other segments.
+
+    May be killed at any moment, and run again: until the switch the old index answers, then the new
+    one. Files that are gone are left out.
+
+    Raises:
+        EarshotError: the index is so already; a folder is gone; a draft of another migration lies
+            beside it; a place cannot be written.
+    """
+    require_lasting(uri)
+    old = LanceStore.open(uri)
+    before, wanted = old.manifest, model_manifest(model, config.segment_s, config.hop_s)
+    draft_uri = config.to or uri.rstrip("/") + DRAFT_SUFFIX
+    if before == wanted:
+        return finished_before(old, config, draft_uri)
+    draft = open_draft(draft_uri, wanted)
+    audio_s = 0.0
+    for number in range(ROUNDS):
+        known = LanceStore.open(uri).files()
+        plan, gone = difference(known, draft.files(), prune=config.prune, retry=number == 0)
+        if not (plan.new or plan.changed or plan.removed):
+            break
+        audio_s += carry_out(plan, draft, model, workers=workers, report=report).audio_s
+    new = draft
+    if config.to is None:
+        late, _ = difference(old.take_over(draft), draft.files(), prune=True, retry=False)
+        carry_out(replace(late, removed=()), old, model, workers=workers)
+        old.optimize()
+        LanceStore.delete(draft_uri)
+        new = old
+    return migration(config.to or uri, before, new, gone, audio_s)
+
+
+def to_model(uri: str, name: str | None, device: str = "auto") -> Model:
+    """The model that an index goes over to; without a name it keeps its own.
+
+    Raises:
+        EarshotError: there is no index, or no such model.
+    """
+    require_lasting(uri)
+    return load(name or LanceStore.open(uri).manifest.model, device)
+
+
+def finished_before(index: LanceStore, config: MigrationConfig, draft_uri: str) -> Migration:
+    """The end of a migration that was interrupted after the switch.
+
+    Raises:
+        EarshotError: there was none.
+    """
+    left_over = config.to is None and store_exists(draft_uri)
+    if not left_over or LanceStore.open(draft_uri).manifest != index.manifest:
+        cut = index.manifest
+        raise EarshotError(
+            f"{index.uri} is made with model {cut.model} in segments of {cut.segment_s:g} s every "
+            f"{cut.hop_s:g} s already; give another --model, --window or --hop"
+        )
+    index.optimize()
+    LanceStore.delete(draft_uri)
+    return migration(index.uri, index.manifest, index, (), 0.0)
+
+
+def open_draft(uri: str, wanted: Manifest) -> LanceStore:
+    """The new index as far as it is.
+
+    Raises:
+        EarshotError: it is one of something else.
+    """
+    if not LanceStore.exists(uri):
+        return LanceStore.create(uri, wanted)
+    draft = LanceStore.open(uri)
+    if draft.manifest != wanted:
+        raise EarshotError(
+            f"{uri} holds an index made with model {draft.manifest.model} in segments of "
+            f"{draft.manifest.segment_s:g} s every {draft.manifest.hop_s:g} s; finish that "
+            f"migration, or delete it first"
+        )
+    return draft
+
+
+def difference(
+    known: Mapping[str, FileRecord], drafted: Mapping[str, FileRecord], *, prune: bool, retry: bool
+) -> tuple[Plan, tuple[str, ...]]:
+    """What the draft lacks of an index's files as they lie on the disk, and those that are gone.
+
+    What is broken in the draft is tried again with `retry`.
+
+    Raises:
+        EarshotError: whole folders are gone, and `prune` does not allow it.
+    """
+    stats = {path: stat_of(path) for path in known}
+    gone = tuple(path for path, stat in stats.items() if stat is None)
+    if not prune:
+        require_folders(gone)
+    new: list[str] = []
+    changed: list[str] = []
+    unchanged: list[str] = []
+    for path, stat in stats.items():
+        if stat is None:
+            continue
+        if path not in drafted:
+            new.append(path)
+        elif drafted[path].broken:
+            (changed if retry else unchanged).append(path)
+        else:
+            (unchanged if is_unchanged(path, stat, drafted[path]) else changed).append(path)
+    plan = Plan(
+        known=drafted,
+        new=tuple(new),
+        changed=tuple(changed),
+        unchanged=tuple(unchanged),
+        removed=tuple(path for path in drafted if stats.get(path) is None),
+    )
+    return plan, gone
+
+
+def stat_of(path: str) -> os.stat_result | None:
+    """A file's stat; None where it is gone, and also what cannot be asked is not here."""
+    try:
+        return Path(path).stat()
+    except OSError:
+        return None
+
+
+def require_folders(gone: Iterable[str]) -> None:
+    """Refuse to leave out files of folders that are gone or empty: their disk may not be mounted.
+
+    Raises:
+        EarshotError: names the folder that most of them were in.
+    """
+    lost = Counter(str(Path(path).parent) for path in gone)
+    for folder, count in lost.most_common():
+        if not Path(folder).is_dir() or next(scan(Path(folder), {}), None) is None:
+            raise EarshotError(
+                f"{folder} holds no audio files though the index holds {count} from there; is its "
+                f"disk mounted? The index is as it was; --prune leaves them out of the new one"
+            )
+
+
+def migration(
+    uri: str, before: Manifest, new: LanceStore, gone: tuple[str, ...], audio_s: float
+) -> Migration:
+    """What is to be said of a migration that is done."""
+    files = new.files()
+    return Migration(
+        index=uri,
+        model=new.manifest.model,
+        before=before.model,
+        files=len(files),
+        gone=gone,
+        broken={path: record.broken for path, record in files.items() if record.broken},
+        audio_s=audio_s,
+    )

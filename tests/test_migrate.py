@@ -1,0 +1,188 @@
+"""Another model takes an index over: at every moment the old answers or the new, and whole."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import make_recordings
+from test_dual import SENTENCES, network
+
+from earshot.encoders.tiny_text import tiny_text_folder
+from earshot.library import index, open_or_create
+from earshot.migrate import MigrationConfig, migrate
+from earshot.model import load, model_manifest
+from earshot.model.folder import save_dual
+from earshot.search import Searcher
+from earshot.store import LanceStore
+from earshot.types import EarshotError, Model
+
+pytest.importorskip("lancedb", reason="the index on disk needs earshot[index]")
+HALF = MigrationConfig(segment_s=0.5, hop_s=0.25)
+
+
+@pytest.fixture
+def library(tmp_path: Path, random_model: Model) -> Path:
+    """Six recordings and their index."""
+    make_recordings(tmp_path / "sounds", 6)
+    (tmp_path / "sounds" / "metadata.csv").write_text("file,title\n000.wav,Rain\n")
+    store, model = open_or_create(str(tmp_path / "index"), "tags-mn05", "cpu")
+    index([tmp_path / "sounds"], store, model)
+    return tmp_path
+
+
+def answers(uri: str) -> set[str]:
+    """The names of all files that a search in the index finds."""
+    return {Path(hit.path).name for hit in Searcher.open(uri).search("anything", k=50)}
+
+
+ALL = {f"00{number}.wav" for number in range(6)}
+
+
+def test_other_segments_under_the_same_address(library: Path, random_model: Model) -> None:
+    uri = str(library / "index")
+    reader = LanceStore.open(uri)
+    done = migrate(uri, random_model, HALF)
+    assert (done.files, done.gone, done.broken) == (6, (), {})
+    new = LanceStore.open(uri)
+    assert new.manifest == model_manifest(random_model, 0.5, 0.25)
+    paths = [str(library / "sounds" / name) for name in sorted(ALL)]
+    assert max(len(file.segments) for file in new.segments(paths).values()) > 1
+    assert new.files()[paths[0]].notes.title == "Rain"
+    assert [len(file.segments) for file in reader.segments(paths).values()] == [1] * 6
+    assert answers(uri) == ALL
+    assert not (library / "index.migrating").exists()
+    with pytest.raises(EarshotError, match="in segments of 0.5 s every 0.25 s already"):
+        migrate(uri, random_model, HALF)
+
+
+def test_from_tags_to_the_folder_of_a_model(library: Path) -> None:
+    folder, uri = library / "run" / "best", str(library / "index")
+    save_dual(network(tiny_text_folder(library / "text", SENTENCES)), folder, name="trained")
+    done = migrate(uri, load(str(library / "run"), "cpu"), MigrationConfig())
+    assert (done.before, done.files) == ("tags-mn05", 6)
+    assert Searcher.open(uri).model.name == str(folder)
+    assert answers(uri) == ALL
+
+
+def test_to_another_place_leaves_the_old_one(library: Path, random_model: Model) -> None:
+    uri, other = str(library / "index"), str(library / "other")
+    before = LanceStore.open(uri).manifest
+    migrate(uri, random_model, MigrationConfig(to=other, segment_s=0.5))
+    assert LanceStore.open(uri).manifest == before
+    assert LanceStore.open(other).manifest.segment_s == 0.5
+    assert answers(uri) == answers(other) == ALL
+    with pytest.raises(EarshotError, match=r"other holds an index made with .* 0.5 s every 0.25"):
+        migrate(uri, random_model, MigrationConfig(to=other, segment_s=0.4))
+
+
+def test_files_that_are_gone_are_told(library: Path, random_model: Model) -> None:
+    uri = str(library / "index")
+    (library / "sounds" / "003.wav").unlink()
+    (library / "sounds" / "004.wav").write_bytes(b"no longer audio")
+    done = migrate(uri, random_model, HALF)
+    assert done.gone == (str(library / "sounds" / "003.wav"),)
+    assert list(done.broken) == [str(library / "sounds" / "004.wav")]
+    assert answers(uri) == ALL - {"003.wav", "004.wav"}
+
+
+def test_an_unmounted_disk_changes_nothing(library: Path, random_model: Model) -> None:
+    uri = str(library / "index")
+    before = LanceStore.open(uri)
+    shutil.rmtree(library / "sounds")
+    for _ in range(2):
+        with pytest.raises(EarshotError, match="holds 6 from there; is its disk mounted"):
+            migrate(uri, random_model, HALF)
+        (library / "sounds").mkdir(exist_ok=True)
+    assert LanceStore.open(uri).files() == before.files()
+
+
+def test_what_others_put_at_the_last_moment_is_not_lost(
+    library: Path, random_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = str(library / "index")
+    real = LanceStore.take_over
+
+    def overtaken(self: LanceStore, other: LanceStore) -> object:
+        make_recordings(library / "sounds" / "late", 1, seed=9)
+        index([library / "sounds"], LanceStore.open(uri), random_model)
+        return real(self, other)
+
+    monkeypatch.setattr(LanceStore, "take_over", overtaken)
+    migrate(uri, random_model, HALF)
+    late = LanceStore.open(uri).segments([str(library / "sounds" / "late" / "000.wav")])
+    assert len(late) == 1
+
+
+MIGRATE = """
+import os, signal, sys
+import lancedb
+import earshot.library, earshot.migrate, earshot.store.lance as lance
+from earshot.model import load
+
+uri, where = sys.argv[1:]
+earshot.library.WRITE_FILES = 1
+
+def die(*arguments, **named):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def after(function, calls):
+    left = [calls]
+    def wrapped(*arguments, **named):
+        result = function(*arguments, **named)
+        left[0] -= 1
+        return result if left[0] else die()
+    return wrapped
+
+Store = lance.LanceStore
+if where == "made": Store.create = after(Store.create, 1)
+if where == "filling": Store.put = after(Store.put, 3)
+if where == "filled": Store.take_over = die
+if where == "stamped":
+    create = lancedb.db.LanceDBConnection.create_table
+    lancedb.db.LanceDBConnection.create_table = lambda *arguments, **named: (
+        die() if named.get("mode") == "overwrite" else create(*arguments, **named)
+    )
+if where == "switched": Store.take_over = after(Store.take_over, 1)
+if where == "deleting": Store.delete = die
+if where == "deleted": Store.delete = after(Store.delete, 1)
+model = load("tags-mn05", "cpu")
+config = earshot.migrate.MigrationConfig(segment_s=0.5, hop_s=0.25)
+earshot.migrate.migrate(uri, model, config)
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "new"),
+    [
+        ("made", False),
+        ("filling", False),
+        ("filled", False),
+        ("stamped", False),
+        ("switched", True),
+        ("deleting", True),
+        ("deleted", True),
+    ],
+)
+def test_killed_anywhere_one_of_the_two_answers(
+    library: Path, random_model: Model, where: str, new: bool
+) -> None:
+    uri = str(library / "index")
+    command = [sys.executable, "-c", MIGRATE, uri, where]
+    killed = subprocess.run(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    segment_s = 0.5 if new else random_model.segment_s
+    assert LanceStore.open(uri).manifest.segment_s == segment_s
+    assert answers(uri) == ALL
+    if where == "deleted":
+        return
+    heard: list[int] = []
+    done = migrate(uri, random_model, HALF, report=lambda p: heard.append(p.files_done))
+    assert done.files == 6
+    assert max(heard, default=0) == {"made": 6, "filling": 3}.get(where, 0), "the rest alone"
+    assert LanceStore.open(uri).manifest.segment_s == 0.5
+    assert answers(uri) == ALL
+    assert not (library / "index.migrating").exists()
