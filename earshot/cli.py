@@ -15,13 +15,14 @@ import typer
 from typer.exceptions import TyperException
 
 from earshot import __version__
-from earshot.commands import Device, Json, Workers, judge, print_json
+from earshot.commands import Device, Json, Workers, judge, library, print_json
 from earshot.commands import search as searching
 from earshot.commands import serve as serving
 from earshot.commands import teach as teaching
 from earshot.commands import train as training
 from earshot.commands.data import EXTRAS as DATA_EXTRAS
 from earshot.commands.data import app as data
+from earshot.commands.library import follow_folders
 from earshot.commands.soundscape import soundscape
 from earshot.types import EarshotError
 
@@ -54,7 +55,7 @@ def main() -> None:
     except (EarshotError, TyperException) as error:
         fail(error.format_message() if isinstance(error, TyperException) else str(error))
     except ModuleNotFoundError as error:
-        extras = {"lancedb": "index", "pyarrow": "index", "av": "media"}
+        extras = {"lancedb": "index", "pyarrow": "index", "av": "media", "watchfiles": "watch"}
         extras |= dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export")
         extras |= DATA_EXTRAS | training.EXTRAS | serving.EXTRAS
         missing = (error.name or "").split(".")[0]
@@ -108,6 +109,16 @@ def index(
     prune: Annotated[
         bool, typer.Option("--prune", help="Also forget files of folders that are gone or empty.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Then follow the folders until Ctrl-C.")
+    ] = False,
+    watch_every: Annotated[
+        float | None,
+        typer.Option(help="Look so often, in seconds, where there are no file events."),
+    ] = None,
+    settle: Annotated[
+        float, typer.Option(help="Followed files are left until they rest for so many seconds.")
+    ] = 2.0,
     workers: Workers = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -118,13 +129,22 @@ def index(
     from earshot.library import index as index_folders
     from earshot.library import open_or_create
     from earshot.store import require_lasting, store_exists
+    from earshot.watch import WatchConfig
 
     require_lasting(to)
-    if not store_exists(to):
+    following = watch or watch_every is not None
+    config = WatchConfig(settle_s=settle, every_s=watch_every)
+    if following and prune:
+        raise EarshotError("--prune is for one run; end it, and follow then with --watch alone")
+    if not store_exists(to) and not following:
         require_recordings(paths)
     store, heard_by = open_or_create(
         to, model, device, segment_s=window, hop_s=hop, tell=print_note
     )
+    if following:
+        opened = store, heard_by
+        follow_folders(paths, to, config, opened=opened, workers=workers, as_json=as_json)
+        return
     with progress_bar("indexing") as report:
         summary = index_folders(paths, store, heard_by, workers=workers, prune=prune, report=report)
     if as_json:
@@ -271,6 +291,7 @@ def demo(
 
 
 searching.register(app)
+library.register(app)
 judge.register(app)
 training.register(app)
 teaching.register(app)
