@@ -1,12 +1,7 @@
 """The project's promises about itself: what is installed, what the package ships, what runs."""
 
 import importlib.metadata
-import subprocess
-import sys
 from pathlib import Path
-
-import pytest
-from conftest import needs
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,13 +23,3 @@ def test_the_package_ships_its_data() -> None:
     data = files("earshot") / "data"
     for name in ("audioset_tags.csv", "sound_lexicon.csv"):
         assert (data / name).is_file()
-
-
-def test_example_runs(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EARSHOT_HOME", str(home))
-    monkeypatch.setenv("EARSHOT_ASSETS", str(needs("models")))
-    for path in sorted(needs("data/esc10/009-rooster").glob("*.ogg"))[:3]:
-        (tmp_path / path.name).symlink_to(path)
-    command = [sys.executable, "examples/search_folder.py", str(tmp_path), "a rooster"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert len(done.stdout.splitlines()) == 3
