@@ -8,7 +8,8 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
-from earshot.library import Progress, index, is_below
+from earshot.folders import is_below
+from earshot.library import Progress, index
 from earshot.types import EarshotError, Model, Store
 
 
