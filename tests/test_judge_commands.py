@@ -183,3 +183,20 @@ def test_outputs_that_cannot_be_written_are_told_before_the_work(folder: Path, h
         told = refused(earshot(*command, cwd=folder, EARSHOT_HOME=str(home)))
         assert f"{wrong}" in told
         assert "cannot be written: its folder is a file" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--data", "data"), "has no folder to keep a calibration in"),
+        (("--data", "data", "--false-alarms", "1"), "it must lie between 0 and 1"),
+        (("--data", "nowhere"), "is no folder"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_said_in_a_line(
+    folder: Path, home: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    done = earshot("calibrate", MODEL, *arguments, cwd=folder, EARSHOT_HOME=str(home))
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -233,12 +233,13 @@ def test_copies_are_one_hit(scenes: Searcher) -> None:
     assert only == first
 
 
-def calibration(searcher: Searcher, threshold: float) -> Calibration:
+def calibration(searcher: Searcher, bar: float) -> Calibration:
     return Calibration(
         background=noisy(searcher.model, 300, seed=3),
         slope=1.0,
         intercept=-4.0,
-        threshold=threshold,
+        bar=bar,
+        bar_per_doubling=0.0,
         false_alarm_rate=0.1,
     )
 
@@ -247,7 +248,7 @@ def test_probabilities_and_nothing_found(scenes: Searcher) -> None:
     plain = scenes.ask(Question(text="rain"))
     assert plain.found
     assert plain.hits[0].probability is None
-    sure = Searcher(scenes.model, scenes.store, calibration(scenes, 0.5))
+    sure = Searcher(scenes.model, scenes.store, calibration(scenes, 4.0))
     assert (sure.ask(Question(text="rain and thunder")).hits[0].probability or 0) > 0.9
     answer = sure.ask(Question(text="rain"), k=50)
     likely = [hit.probability or 0 for hit in answer.hits]
@@ -255,9 +256,12 @@ def test_probabilities_and_nothing_found(scenes: Searcher) -> None:
     assert likely == sorted(likely, reverse=True)
     assert likely[0] > 0.9
     assert likely[-1] < 0.5
-    strict = Searcher(scenes.model, scenes.store, calibration(scenes, 1.0))
+    strict = Searcher(scenes.model, scenes.store, calibration(scenes, 1e3))
     assert not strict.ask(Question(text="rain")).found
     assert len(strict.ask(Question(text="rain"), k=5).hits) == 5
+    # What stands out among few may be chance among many.
+    rising = replace(calibration(scenes, 4.0), bar_per_doubling=100.0)
+    assert not Searcher(scenes.model, scenes.store, rising).ask(Question(text="rain")).found
 
 
 @pytest.mark.parametrize(

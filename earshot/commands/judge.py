@@ -32,7 +32,7 @@ By_ = Annotated[str, typer.Option("--interval", help="bootstrap (over clips) or 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (evaluate, predict, score):
+    for command in (evaluate, predict, score, calibrate):
         app.command()(command)
 
 
@@ -139,6 +139,46 @@ def score(
     if per_query:
         write_per_query(per_query, verdicts)
     show(verdicts, verdicts_json(verdicts, bounds=bounds), as_json=as_json)
+
+
+def calibrate(
+    model: Annotated[str, typer.Argument(help="The folder of a model.")],
+    data: Annotated[Path, typer.Option(help="The folder of a dataset with captions.")],
+    split: Annotated[str, typer.Option(help="Which part; by default the usual one.")] = "",
+    text_column: Annotated[str, typer.Option(help="The column that holds the queries.")] = "",
+    relevant_by: Annotated[
+        str, typer.Option(help="A column: clips with an equal value are relevant.")
+    ] = "",
+    false_alarms: Annotated[
+        float, typer.Option(help="Share of unanswerable queries that are answered all the same.")
+    ] = 0.2,
+    allow_missing: Annotated[bool, typer.Option(help="Leave out clips without audio.")] = False,
+    workers: Workers = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure what a model's scores mean, keep it in its folder: searches tell probabilities."""
+    from earshot.datasets import load, with_audio
+    from earshot.evaluate.calibration import calibrate_model
+    from earshot.model import load as load_model
+
+    dataset = load("", data, split, text_column=text_column, relevant_by=relevant_by)
+    heard = with_audio(dataset, allow_missing=allow_missing)
+    found = calibrate_model(load_model(model, device), heard, rate=false_alarms, workers=workers)
+    if as_json:
+        print_json(found)
+    else:
+        print_calibration(found)
+
+
+def print_calibration(found: Mapping[str, Any]) -> None:
+    """How good a calibration is on data that it was not fitted on."""
+    print(f"{found['calibration']}: judged on {found['queries']} queries, {found['clips']} clips")
+    print(f"{'hits shown':>15} {found['mean_probability_shown']:.3f} likely on average, ", end="")
+    print(f"{found['relevant_shown']:.3f} true; calibration error {found['ece_shown']:.3f}")
+    for size in found["libraries"]:
+        print(f"{size['clips']:>9} clips {size['false_alarms']:.3f} of queries ", end="")
+        print(f"without an answer get one, {size['misses']:.3f} with one get none")
 
 
 def show(verdicts: Sequence[Verdict], found: Mapping[str, Any], *, as_json: bool) -> None:

@@ -4,6 +4,7 @@
     model.safetensors  all weights
     text/              the text tower's settings and tokenizer
     README.md          the model card
+    calibration.safetensors    what its scores mean, once `earshot calibrate` has measured it
 
 One idea: a folder is whole or not there. It is written beside its place and moved into it.
 """
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from earshot.model.dual import DualEncoder, DualEncoderConfig
 
 CONFIG, WEIGHTS, TEXT, CARD = "config.json", "model.safetensors", "text", "README.md"
+CALIBRATION = "calibration.safetensors"
 SEGMENT_S = 10.0
 Settings = TypeVar("Settings")
 
@@ -141,7 +143,11 @@ def require_replaceable(folder: Path) -> Path:
         raise EarshotError(f"{folder} is the folder you are in; name a new one")
     if above == folder:
         inside = {path.name for path in folder.iterdir()}
-        own = {CONFIG, WEIGHTS, TEXT, CARD} if folder_kind(folder) == "earshot" else set()
+        own = (
+            {CONFIG, WEIGHTS, TEXT, CARD, CALIBRATION}
+            if folder_kind(folder) == "earshot"
+            else set()
+        )
         if foreign := sorted(inside - own):
             raise EarshotError(
                 f"{folder} holds other files, such as {foreign[0]}; name a new or an empty folder"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from earshot.calibrate import Calibration, probability_of
+from earshot.calibrate import Calibration, probability_of, threshold
 from earshot.search.candidates import Scored, Scorer
 from earshot.search.copies import Recordings
 from earshot.search.moments import moments
@@ -73,10 +73,14 @@ def calibrated(clip: Scored, scorer: Scorer, calibration: Calibration) -> float 
 
 
 def is_answer(
-    hits: Sequence[Hit], shares: Sequence[float], calibration: Calibration | None
+    hits: Sequence[Hit],
+    shares: Sequence[float],
+    calibration: Calibration | None,
+    segments: int,
 ) -> bool:
-    """Whether any hit is likely to be one: by its sound, or by words."""
+    """Whether any hit is likely to be one: by its sound among so many segments, or by words."""
     if calibration is None:
         return bool(hits)
-    likely = any((hit.probability or 0.0) >= calibration.threshold for hit in hits)
+    least = threshold(calibration, segments)
+    likely = any((hit.probability or 0.0) >= least for hit in hits)
     return likely or any(share >= ENOUGH_WORDS for share in shares)

@@ -9,19 +9,32 @@ Axis legend: Q queries (W wanted, then X excluded), N clips, S segments, D embed
 from __future__ import annotations
 
 import hashlib
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from earshot.calibrate import Calibration
 from earshot.model import load, require_same_model
+from earshot.model.calibration import calibration_of
 from earshot.search.answers import folded, hit_of, is_answer
 from earshot.search.candidates import Candidates, Scored, Scorer, candidates_of
 from earshot.search.question import Plan, plans_of
 from earshot.store import open_store
-from earshot.types import Answer, Condition, EarshotError, Hit, Model, Question, Store
+from earshot.types import (
+    Answer,
+    Condition,
+    EarshotError,
+    FileRecord,
+    Hit,
+    Manifest,
+    Model,
+    Question,
+    Store,
+)
 
 # A long clip can fill a list of segments, hence more are asked for than hits are wanted.
 SEGMENTS_PER_HIT = 4
@@ -42,7 +55,7 @@ class Searcher:
     def __init__(self, model: Model, store: Store, calibration: Calibration | None = None) -> None:
         require_same_model(store.manifest, model)
         self.model, self.store, self.calibration = model, store, calibration
-        self._background: tuple[float, np.ndarray] | None = None
+        self._background: Background | None = None
 
     @classmethod
     def open(cls, uri: str, model: str | None = None) -> Searcher:
@@ -53,9 +66,9 @@ class Searcher:
         """
         store = open_store(uri)
         if model is not None:
-            return cls(load(model), store)
+            return cls.with_calibration(load(model), store)
         try:
-            return cls(load(store.manifest.model), store)
+            loaded = load(store.manifest.model)
         except EarshotError as error:
             if not Path(store.manifest.model).is_absolute():
                 raise
@@ -63,6 +76,13 @@ class Searcher:
                 f"the index was made with the model {store.manifest.model}: {error}; if that was "
                 f"moved, give its new folder with --model"
             ) from error
+        return cls.with_calibration(loaded, store)
+
+    @classmethod
+    def with_calibration(cls, model: Model, store: Store) -> Searcher:
+        """A searcher whose hits have probabilities if the model's calibration is there."""
+        require_same_model(store.manifest, model)
+        return cls(model, store, calibration_of(model))
 
     def search(self, query: str, k: int = 10, where: Sequence[Condition] = ()) -> list[Hit]:
         """The best `k` clips for one query, best first, each with its best moments."""
@@ -96,7 +116,8 @@ class Searcher:
         return [self._answer(plan, k) for plan in plans_of(questions, self.model, self.store)]
 
     def _answer(self, plan: Plan, k: int) -> Answer:
-        scorer = Scorer(plan, self._library())
+        library = self._library()
+        scorer = Scorer(plan, library.vectors)
         looked_at: dict[str, Scored] = {}
         limit = k * SEGMENTS_PER_HIT
         while True:
@@ -109,7 +130,7 @@ class Searcher:
             limit *= SEGMENTS_PER_HIT
         hits = tuple(hit_of(group, scorer, self.calibration) for group in best)
         shares = [group[0].words.share for group in best if group[0].words]
-        return Answer(hits=hits, found=is_answer(hits, shares, self.calibration))
+        return Answer(hits=hits, found=is_answer(hits, shares, self.calibration, library.segments))
 
     def _best(
         self, candidates: Candidates, scorer: Scorer, looked_at: dict[str, Scored], k: int
@@ -127,21 +148,25 @@ class Searcher:
             looked_at.update((clip.path, clip) for clip in scorer.scored(files, candidates.words))
             waiting, step = waiting[step:], step * 2
 
-    def _library(self) -> np.ndarray:
-        """Vectors (B, D) of segments that stand for the library; from files drawn by their name.
+    def _library(self) -> Background:
+        """What stands for the library; from files drawn by their name.
 
         They are read once in a while: what is usual in a library changes slowly, if it is no
         small one.
         """
         now_s = time.monotonic()
-        if self._background is None or now_s > self._background[0]:
-            vectors = self._draw()
+        if self._background is None or now_s > self._background.until_s:
+            files = self.store.files()
+            vectors = self._draw(sorted(files, key=drawn))
             enough = len(vectors) >= BACKGROUND_SEGMENTS
-            self._background = now_s + (BACKGROUND_S if enough else SMALL_BACKGROUND_S), vectors
-        return self._background[1]
+            self._background = Background(
+                vectors=vectors,
+                segments=segments_of(files.values(), self.store.manifest),
+                until_s=now_s + (BACKGROUND_S if enough else SMALL_BACKGROUND_S),
+            )
+        return self._background
 
-    def _draw(self) -> np.ndarray:
-        paths = sorted(self.store.files(), key=drawn)
+    def _draw(self, paths: Sequence[str]) -> np.ndarray:
         rows: list[np.ndarray] = [np.empty((0, self.model.dimension), dtype=np.float32)]
         for start in range(0, len(paths), FILES_AT_ONCE):
             drawn_files = self.store.segments(paths[start : start + FILES_AT_ONCE]).values()
@@ -151,6 +176,25 @@ class Searcher:
             if sum(map(len, rows)) >= BACKGROUND_SEGMENTS:
                 break
         return np.concatenate(rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Background:
+    """Vectors (B, D) that stand for a library until a time, and how many segments that has."""
+
+    vectors: np.ndarray
+    segments: int
+    until_s: float
+
+
+def segments_of(files: Iterable[FileRecord], manifest: Manifest) -> int:
+    """How many segments files are cut into, to within one a file."""
+    cuts = (
+        math.ceil(max(file.duration_s - manifest.segment_s, 0.0) / manifest.hop_s)
+        for file in files
+        if not file.broken
+    )
+    return sum(1 + cut for cut in cuts)
 
 
 def drawn(path: str) -> str:
