@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from earshot.search.fusion import by_words_alone, fuse, word_count
+from earshot.search.fusion import by_words_alone, fuse
 from earshot.search.question import Plan
 from earshot.search.scoring import Background, background_of, evidence, on_cosine_scale
 from earshot.store.checks import unit_queries
@@ -70,7 +70,6 @@ class Scorer:
         if len(self.vectors):
             self.vectors = unit_queries(plan.vectors, plan.vectors.shape[1])
         self.background: Background = background_of(library, self.vectors)
-        self.query_words = word_count(plan.words)
 
     @property
     def by_sound(self) -> bool:
@@ -87,7 +86,7 @@ class Scorer:
         if not self.by_sound:
             return worth
         deviation = float(self.background.deviation[0])
-        return fuse(self.sound(cosines), worth, self.query_words, deviation)
+        return fuse(self.sound(cosines), worth, deviation)
 
     def worth(self, words: WordHit | None) -> float:
         """What counts of words: their share; without sound, BM25 sets equal ones apart."""
