@@ -34,14 +34,14 @@ from earshot.model import model_manifest
 from earshot.model.calibration import calibration_path, write_calibration
 from earshot.types import Dataset, EarshotError, Model
 
-# Segments of the background: more change the deviation of a query's cosines by less than 5 %.
+# Segments of the background: they give a deviation to about one part in twenty.
 BACKGROUND = 200
 # Hits of a query that the curve is fitted on, and those that a search shows.
 FITTED, SHOWN = 50, 10
 SIZES = (50, 100, 200, 400, 800)
 DRAWS = 10
 MOST_QUERIES = 1000
-# Ten in a hundred would miss half as many answers again (benchmarks/calibrate_models.json).
+# At 0.1 a fifth to a half more of the answers are missed (benchmarks/calibrate_models.json).
 FALSE_ALARMS = 0.2
 LEAST_CLIPS, LEAST_QUERIES = 50, 10
 
