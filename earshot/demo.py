@@ -25,7 +25,7 @@ from earshot.recipes.demo import demo
 from earshot.search import Searcher
 from earshot.train.recipe import Recipe
 from earshot.train.start import Job, train
-from earshot.types import Answer, Hit
+from earshot.types import Hit, Question
 
 HERE = Path("earshot-demo")
 METRICS = ("mAP@10", "R@1", "R@5", "R@10")
@@ -270,12 +270,16 @@ def on_recordings(recordings: Path, *, quiet: bool = False) -> dict[str, Any]:
     store, model = open_or_create(uri, None, tell=print_note)
     with progress_bar("indexing") as report:
         summary = index([recordings], store, model, report=report)
-    answers = Searcher(model, store).search_many(OWN_QUERIES, 3)
+    questions = [Question(text=query) for query in OWN_QUERIES]
+    answers = Searcher.with_calibration(model, store).ask_many(questions, 3)
     if not quiet:
         print_summary(summary, uri, model.name)
-        for query, hits in zip(OWN_QUERIES, answers, strict=True):
+        for query, answer in zip(OWN_QUERIES, answers, strict=True):
             print(f'\nearshot search {uri} "{query}" -k 3')
-            print_hits([query], [Answer(hits=tuple(hits))])
+            print_hits([query], [answer])
         print(f'\nnext: earshot search {uri} "…", or earshot index {recordings} --to INDEX')
     seconds = {"total": round(time.monotonic() - started_s, 1)}
-    return {"seconds": seconds, "searches": searches(OWN_QUERIES, answers)}
+    return {
+        "seconds": seconds,
+        "searches": searches(OWN_QUERIES, [answer.hits for answer in answers]),
+    }

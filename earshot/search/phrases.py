@@ -41,7 +41,8 @@ ASIDES = (
 )
 # What rules a sound out. Other wordings ("quiet apart from") are not understood.
 EXCLUDING = re.compile(
-    r"(?:[,;]|\b)\s*(?:(?:and|but|with)\s+)*(?:without|no)\s+"
+    r"(?:[,;]|\b)\s*(?:(?:and|but|with)\s+)*"
+    r"(?:without|no|not (?:a|any) (?:trace|sign|sound) of|in the absence of)\s+"
     r"(?:(?:any|a|an|the|sounds? of)\s+)*(?P<sound>[^,;.]+?)"
     r"(?=\s*(?:[,;.]|\b(?:and|or|nor|but)\b|$))",
     re.IGNORECASE,
