@@ -28,7 +28,9 @@ Codec = Literal["pcm", "flac", "opus", "mp3"]
 OPUS_RATES_HZ = (8_000, 12_000, 16_000, 24_000, 48_000)
 VERSION = 1
 SCALE = 2.0**15
-RUN_UP_S = 0.2  # decoded before a crop of a lossy stream, whose frames depend on those before
+# Decoded before a crop of a lossy stream, whose frames depend on those before. Opus takes this long
+# where a stream ends soon after its first page; 0.2 s left 6e-4.
+RUN_UP_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
