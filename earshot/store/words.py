@@ -74,6 +74,7 @@ class WordIndex:
         self._stems: dict[str, int] = {}
         self._words: dict[str, tuple[int, float]] = {}
         self._loud: set[str] = set()
+        self._said: dict[int, dict[str, tuple[int, str]]] = {}
         self._by_length: dict[int, list[str]] = {}
         self._build()
 
@@ -142,7 +143,7 @@ class WordIndex:
         for number in matching[np.lexsort((-scores[matching], -shares[matching]))]:
             record = self.records[number]
             if all(holds(condition, comparer_of(record)) for condition in where):
-                matches = self._matches(record, asked)
+                matches = self._matches(int(number), asked)
                 share, score = min(1.0, float(shares[number])), float(scores[number])
                 path = record.state.path
                 hits.append(WordHit(path=path, score=score, share=share, matches=matches))
@@ -192,14 +193,10 @@ class WordIndex:
                 heaviest[files] = np.maximum(heaviest[files], strength * self._weights[postings])
         return strongest, heaviest
 
-    def _matches(self, record: FileRecord, asked: Sequence[Asked]) -> tuple[WordMatch, ...]:
-        said = [
-            (place, word, stem(word))
-            for field, text in texts_of(record, self.root)
-            for place in [WORD_FIELDS.index(field)]
-            for word in words_of(text)
-        ]
-        matches = [best_answer(said, word) for word in asked]
+    def _matches(self, number: int, asked: Sequence[Asked]) -> tuple[WordMatch, ...]:
+        if number not in self._said:
+            self._said[number] = said_by(self.records[number], self.root)
+        matches = [best_answer(self._said[number], word) for word in asked]
         return tuple(match for match in matches if match is not None)
 
 
@@ -213,16 +210,20 @@ def rarity(found: int, files: int) -> float:
     return math.log1p((files - found + 0.5) / (found + 0.5))
 
 
-def best_answer(said: Sequence[tuple[int, str, str]], asked: Asked) -> WordMatch | None:
-    """The word of a file that answers a query's word best.
+def said_by(record: FileRecord, root: str) -> dict[str, tuple[int, str]]:
+    """Each stem of a file's words, with the first of `WORD_FIELDS` that has it, and its word."""
+    said: dict[str, tuple[int, str]] = {}
+    for field, text in texts_of(record, root):
+        place = WORD_FIELDS.index(field)
+        for word in words_of(text):
+            stemmed = stem(word)
+            said[stemmed] = min(said.get(stemmed, (place, word)), (place, word))
+    return said
 
-    `said` holds the file's words: where in `WORD_FIELDS` they stand, they themselves, their stems.
-    """
-    found = [
-        (-asked.strengths[stemmed], place, word)
-        for place, word, stemmed in said
-        if stemmed in asked.strengths
-    ]
+
+def best_answer(said: Mapping[str, tuple[int, str]], asked: Asked) -> WordMatch | None:
+    """The word of a file that answers a query's word best; `said` is what `said_by` gives."""
+    found = [(-strength, *said[s]) for s, strength in asked.strengths.items() if s in said]
     if not found:
         return None
     _, place, word = min(found)
