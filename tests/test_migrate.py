@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,28 @@ def test_killed_anywhere_one_of_the_two_answers(
     assert LanceStore.open(uri).manifest.segment_s == 0.5
     assert answers(uri) == ALL
     assert not (library / "index.migrating").exists()
+
+
+def test_a_server_goes_over_to_the_new_index(library: Path, random_model: Model) -> None:
+    pytest.importorskip("fastapi", reason="the server needs earshot[serve]")
+    from fastapi.testclient import TestClient
+
+    from earshot.server import create_app
+
+    uri = str(library / "index")
+    searcher = Searcher.open(uri)
+    app = create_app(searcher, reopen=lambda: Searcher.open(uri))
+    with TestClient(app, base_url="http://127.0.0.1:8000") as client:
+        assert client.get("/api/status").json()["segment_s"] != 0.5
+        migrate(uri, random_model, HALF)
+        with pytest.raises(EarshotError, match="open it again"):
+            searcher.store.drop(["whatever"])
+        assert searcher.store.replaced
+        deadline_s = time.monotonic() + 60
+        while client.get("/api/status").json()["segment_s"] != 0.5:
+            assert time.monotonic() < deadline_s
+            assert client.get("/api/search", params={"q": "anything"}).json()["hits"]
+            time.sleep(0.05)
+        hits = client.get("/api/search", params={"q": "anything", "k": 50}).json()["hits"]
+        assert {hit["clip"]["name"] for hit in hits} == ALL
+        assert not app.state.desk.searcher.store.replaced

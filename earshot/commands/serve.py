@@ -55,7 +55,12 @@ def serve(
     names = (host, socket.gethostname(), *(name or ()))
     config = ServerConfig(token=token, hosts=names, roots=tuple(root or ()))
     taken = listen(host, port)
-    app = create_app(_searcher(index, model), config, name=_name(index))
+    app = create_app(
+        _searcher(index, model),
+        config,
+        name=_name(index),
+        reopen=lambda: _searcher(index, None),  # The new model was not moved.
+    )
     Thread(target=app.state.desk.warm_up, daemon=True).start()
     shown = f"[{host}]" if ":" in host else host
     print(f"earshot: http://{shown}:{taken.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
@@ -71,7 +76,8 @@ def mcp(index: Index, model: MovedModel = None) -> None:
     from earshot.server.mcp import create_mcp
     from earshot.server.settings import ServerConfig
 
-    desk = Desk(_searcher(index, model), ServerConfig(), _name(index))
+    searcher = _searcher(index, model)
+    desk = Desk(searcher, ServerConfig(), _name(index), lambda: _searcher(index, None))
     try:
         create_mcp(desk).run("stdio")
     except KeyboardInterrupt:

@@ -41,14 +41,20 @@ STATUS_OF = (
 
 
 def create_app(
-    searcher: Searcher, config: ServerConfig | None = None, *, name: str = ""
+    searcher: Searcher,
+    config: ServerConfig | None = None,
+    *,
+    name: str = "",
+    reopen: Callable[[], Searcher] | None = None,
 ) -> FastAPI:
     """The server of one library; `name` is what its page calls it.
+
+    `reopen` opens the index again once another model took it over; without it the old goes on.
 
     Run it with any ASGI server. It is meant for one process: that holds the uploads.
     """
     config = config or ServerConfig()
-    desk = Desk(searcher, config, name)
+    desk = Desk(searcher, config, name, reopen)
     tools = create_mcp(desk)
     tools_app = tools.streamable_http_app(json_response=True, stateless_http=True, host="")
 

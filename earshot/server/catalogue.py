@@ -96,6 +96,12 @@ class Catalogue:
         self._snapshot = Snapshot.of(store.files())
         self._read_s = time.monotonic()
 
+    def turn_to(self, store: Store) -> None:
+        """Read another store from now on."""
+        with self._lock:
+            self._store = store
+        self.refresh()
+
     def now(self) -> Snapshot:
         """What is known; where that is old, it is renewed meanwhile for those who ask next."""
         if time.monotonic() - self._read_s > STALE_S:

@@ -6,8 +6,10 @@ Outside, a recording has an id; inside, a path. This is where one becomes the ot
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
+from threading import Lock, Thread
 
 from earshot.conditions import parse_condition
 from earshot.files import home
@@ -29,6 +31,9 @@ from earshot.server.settings import ServerConfig
 from earshot.server.uploads import Uploads
 from earshot.types import Condition, EarshotError, Example, FileRecord, Hit, Question
 
+# How long after a failure an index that was taken over is opened again.
+RETRY_S = 60.0
+
 
 class UnknownIdError(EarshotError):
     """An id that stands for nothing in the index."""
@@ -37,8 +42,16 @@ class UnknownIdError(EarshotError):
 class Desk:
     """A searcher with all that the server keeps beside it."""
 
-    def __init__(self, searcher: Searcher, config: ServerConfig, name: str = "") -> None:
+    def __init__(
+        self,
+        searcher: Searcher,
+        config: ServerConfig,
+        name: str = "",
+        reopen: Callable[[], Searcher] | None = None,
+    ) -> None:
         self.searcher, self.config, self.name = searcher, config, name
+        self._reopen, self._reopening = reopen, Lock()
+        self._next_try_s = 0.0
         self.catalogue = Catalogue(searcher.store)
         self.uploads = Uploads(config.uploads)
         self.pictures = Pictures(home() / "pictures")
@@ -52,6 +65,7 @@ class Desk:
             UnknownIdError: an example that is not there.
         """
         started_s = time.perf_counter()
+        self.renew()
         inside = Question(
             text=question.text.strip(),
             without=tuple(text.strip() for text in question.without if text.strip()),
@@ -69,6 +83,28 @@ class Desk:
         """Answer a first question, which loads what the next ones find loaded."""
         if self.catalogue.now().files:
             self.searcher.ask(Question(text="sound"), 1)
+
+    def renew(self) -> None:
+        """Where another model took the index over, begin to open it again; the old one answers on.
+
+        One that cannot be opened, its model say, is tried again after `RETRY_S`.
+        """
+        if self._reopen is None or not self.searcher.store.replaced:
+            return
+        if time.monotonic() >= self._next_try_s and self._reopening.acquire(blocking=False):
+            Thread(target=self._go_over, args=(self._reopen,), daemon=True).start()
+
+    def _go_over(self, reopen: Callable[[], Searcher]) -> None:
+        try:
+            searcher = reopen()
+            self.catalogue.turn_to(searcher.store)
+            self.indexer.turn_to(searcher.store, searcher.model)
+            self.searcher = searcher
+        except EarshotError as error:
+            self._next_try_s = time.monotonic() + RETRY_S
+            warnings.warn(f"the old index answers on: {error}", stacklevel=1)
+        finally:
+            self._reopening.release()
 
     def examples(self, given: Sequence[ExampleIn]) -> tuple[Example, ...]:
         """Examples by path."""

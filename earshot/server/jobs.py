@@ -48,6 +48,11 @@ class Indexer:
         self._lock, self._stop = Lock(), Event()
         self._thread: Thread | None = None
 
+    def turn_to(self, store: Store, model: Model) -> None:
+        """Later runs fill another store; one that is under way ends with the old."""
+        with self._lock:
+            self._store, self._model = store, model
+
     def require_allowed(self, path: str) -> Path:
         """The absolute path, links resolved, of what may be added or removed.
 
@@ -78,13 +83,14 @@ class Indexer:
                 raise EarshotError("the index is being brought up to date already; wait for that")
             folders = tuple(map(str, paths))
             self.state = JobState(number=self.state.number + 1, running=True, folders=folders)
-            self._thread = Thread(target=self._run, args=(paths,), daemon=True)
+            args = (paths, self._store, self._model)
+            self._thread = Thread(target=self._run, args=args, daemon=True)
             self._thread.start()
             return self.state
 
-    def _run(self, paths: Sequence[Path]) -> None:
+    def _run(self, paths: Sequence[Path], store: Store, model: Model) -> None:
         try:
-            summary = index(paths, self._store, self._model, report=self._report)
+            summary = index(paths, store, model, report=self._report)
         except _StoppedError:
             self.state = replace(self.state, running=False, error="stopped")
         except (EarshotError, OSError) as error:

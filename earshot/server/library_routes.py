@@ -36,6 +36,7 @@ health_router = APIRouter(tags=["server"])
 def status(request: Request) -> StatusOut:
     """What the index holds, and how far the indexing is."""
     desk = desk_of(request)
+    desk.renew()
     snapshot, manifest = desk.catalogue.now(), desk.searcher.store.manifest
     return StatusOut(
         index=desk.name,

@@ -27,6 +27,8 @@ TEXT_COLUMNS = ("path", "date", "facets")
 class MemoryStore:
     """Files and vectors in a dict; searched by one matrix product."""
 
+    replaced = False  # Nobody else can reach it.
+
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self._files: dict[str, EmbeddedFile] = {}

@@ -142,6 +142,10 @@ class Store(Protocol):
     def manifest(self) -> Manifest:
         """What the store was made with."""
 
+    @property
+    def replaced(self) -> bool:
+        """Whether another model's vectors took the place of these; who opens it again gets them."""
+
     def put(self, files: Sequence[EmbeddedFile]) -> None:
         """Write files; what is already stored under their paths is replaced in the same step.
 
