@@ -339,6 +339,14 @@ def test_a_chunk_that_claims_gigabytes_is_not_read(tmp_path: Path) -> None:
 # Tables beside recordings
 
 
+def test_a_size_beyond_all_files_ends_the_reading(tmp_path: Path) -> None:
+    path = tmp_path / "endless.wav"
+    ds64 = chunk(b"ds64", struct.pack("<QQQI", 0, 2**64 - 1, 0, 0))
+    endless = b"data" + b"\xff" * 4 + bytes(8)
+    path.write_bytes(b"RF64" + b"\xff" * 4 + b"WAVE" + ds64 + bext("Before") + endless)
+    assert read_notes(path).description == "Before"
+
+
 def test_a_table_goes_before_tags(tmp_path: Path) -> None:
     path = with_chunks(tmp_path / "a.wav", info(INAM=b"from the file", IART=b"Bob"))
     (tmp_path / "metadata.csv").write_text(

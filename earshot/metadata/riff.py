@@ -35,7 +35,7 @@ RECORDER_LINE = re.compile(r"^\s*[a-z]?([A-Z]{2,}\d*)=(.*)$", re.M)
 def read_riff(path: Path) -> list[Said]:
     """What iXML, `bext` and INFO say, in this order; nothing for other and for damaged files."""
     chunks: dict[bytes, bytes] = {}
-    with suppress(OSError, struct.error), path.open("rb") as file:
+    with suppress(OSError, ValueError, struct.error), path.open("rb") as file:
         for name, content in _chunks(file):
             if name != b"LIST" or content.startswith(b"INFO"):
                 chunks.setdefault(name, content)
