@@ -66,12 +66,20 @@ def parse_condition(text: str) -> Condition:
 
 def _value(field: str, text: str) -> str | float:
     if field not in NUMBER_FIELDS:
-        text = text.strip("'\"")
-        return str(Path(text).expanduser().resolve()) if field == "folder" else text
+        quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+        text = text[1:-1] if quoted else text
+        return _folder(text) if field == "folder" else text
     try:
         return float(text)
     except ValueError:
         raise EarshotError(f"{field} is compared with a number, not with {text!r}") from None
+
+
+def _folder(text: str) -> str:
+    try:
+        return str(Path(text).expanduser().resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # A loop of links, no such user, a NUL.
+        raise EarshotError(f"folder {text!r} cannot be asked for: {error}") from None
 
 
 def check_condition(condition: Condition) -> None:

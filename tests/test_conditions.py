@@ -116,3 +116,10 @@ def test_a_tag_of_several_lines_forges_no_label() -> None:
     asked = Condition(field="licence", operator="=", value="CC0")
     assert holds(asked, Comparer(column={"facets": forged}.__getitem__)) is False
     check_condition(asked)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("tag = '80s", "'80s"), ("tag = '80s'", "80s"), ('tag = 12"', '12"')]
+)
+def test_only_a_pair_of_quotes_is_taken_off(text: str, value: str) -> None:
+    assert parse_condition(text).value == value

@@ -107,6 +107,8 @@ def test_an_answer_says_whether_there_is_one(
         {"text": "rain", "colour": "red"},
         {"text": "x" * 5000},
         {"like": [{"id": "0" * 16, "start_s": -1}]},
+        {"text": "rain", "where": ["folder = /a\0b"]},
+        {"text": "rain", "where": ["folder = ~nobody-of-this-name/sounds"]},
     ],
 )
 def test_senseless_questions_are_refused_in_a_line(
@@ -115,6 +117,17 @@ def test_senseless_questions_are_refused_in_a_line(
     reply = client.post("/api/search", json=question)
     assert reply.status_code == 422
     assert reply.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("route", "field"), [("/api/search", "text"), ("/api/login", "token"), ("/api/add", "paths")]
+)
+def test_half_a_character_is_refused(client: TestClient, route: str, field: str) -> None:
+    value = '["\\ud800"]' if field == "paths" else '"\\ud800"'
+    headers = {"content-type": "application/json"}
+    reply = client.post(route, content=f'{{"{field}": {value}}}', headers=headers)
+    assert reply.status_code == 422
+    assert field in reply.json()["detail"][0]["loc"]
 
 
 def test_similar_ranks_all_others(client: TestClient, library: Path) -> None:

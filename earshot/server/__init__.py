@@ -14,6 +14,8 @@ from threading import Event
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI, Request, Response
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
@@ -88,6 +90,7 @@ def create_app(
     app.router.routes.extend(tools_app.routes)
     app.add_route("/", _page, include_in_schema=False)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
+    app.add_exception_handler(RequestValidationError, _explain_fields)
     for kind, status in STATUS_OF:
         app.add_exception_handler(kind, _explainer(status))
     return app
@@ -95,6 +98,13 @@ def create_app(
 
 async def _page(request: Request) -> FileResponse:
     return FileResponse(WEB / "index.html", headers={"cache-control": "no-cache"})
+
+
+async def _explain_fields(request: Request, error: Exception) -> JSONResponse:
+    """As FastAPI does, but without repeating what was sent, which need not be valid text."""
+    told = error.errors() if isinstance(error, RequestValidationError) else []
+    detail = [{key: one[key] for key in ("type", "loc", "msg")} for one in told]
+    return JSONResponse(jsonable_encoder({"detail": detail}), 422)
 
 
 def _explainer(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
