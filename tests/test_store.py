@@ -12,6 +12,8 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -806,3 +808,31 @@ def test_a_commit_that_a_switch_overtakes_fails(
     with pytest.raises(EarshotError, match="cannot write the index"):
         late.put([embedded("b", units(1))])
     assert list(LanceStore.open(str(tmp_path / "index")).files()) == ["a"]
+
+
+class Interrupted:
+    """A table of LanceDB whose rows are counted while `act` goes on, once."""
+
+    def __init__(self, table: Any, act: Thread) -> None:
+        self._table, self._act = table, act
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._table, name)
+
+    def count_rows(self, *condition: str) -> int:
+        count: int = self._table.count_rows(*condition)
+        if self._act.ident is None:
+            self._act.start()
+            self._act.join(1)
+        return count
+
+
+def test_a_file_put_while_a_search_begins_is_found_by_the_next(tmp_path: Path) -> None:
+    store = lance(tmp_path / "index")
+    store.put([embedded("a", units(1))])
+    putting = Thread(target=store.put, args=([embedded("b", units(1, 5))],))
+    hits(store, units(1))  # Another search has read the vectors already.
+    store._table, store._read = Interrupted(store._table, putting), None
+    hits(store, units(1))
+    putting.join()
+    assert {hit.path for hit in store.search(units(1), 10)[0]} == {"a", "b"}

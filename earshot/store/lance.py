@@ -18,6 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,7 @@ class LanceStore:
         self.replaced = False
         """Whether another model's vectors took the place of these; who opens it again gets them."""
         self._read: tuple[int, int] | None = None
+        self._reading = Lock()
         self._memory: tuple[int, SegmentTable] | None = None
         self._records: tuple[int, dict[str, FileRecord]] | None = None
         self._words: tuple[int, WordIndex] | ScannedWords | None = None
@@ -156,16 +158,15 @@ class LanceStore:
             # Others who wrote in between may have left more segments under the same paths.
             while committed > version + 1 and (surplus := self._surplus(counts)):
                 version, committed = committed, self._merge(files, surplus)
-            self._read = None
+            self._forget()
 
     def drop(self, paths: Collection[str]) -> None:
         """See `Store.drop`."""
-        known = [path for path in paths if is_storable(path)]
-        if known:
+        if known := [path for path in paths if is_storable(path)]:
             with explained(self.uri, "write"):
                 self._follow_to_write()
                 self._table.delete(any_of(known))
-                self._read = None
+                self._forget()
 
     def files(self) -> dict[str, FileRecord]:
         """See `Store.files`."""
@@ -238,7 +239,8 @@ class LanceStore:
                     if "commit conflict" not in str(error):
                         raise
                 else:
-                    return
+                    break
+            self._forget()
 
     def take_over(self, other: LanceStore) -> dict[str, FileRecord]:
         """Put the files, vectors and manifest of another store in the place of one's own.
@@ -282,7 +284,8 @@ class LanceStore:
         if manifest_of(latest.schema, self.uri) != self.manifest:
             self.replaced = True
         elif latest.version != self._table.version:
-            self._table, self._read = latest, None
+            self._table = latest
+            self._forget()
         self._looked_s = time.monotonic()
 
     def _follow_to_write(self) -> None:
@@ -294,7 +297,6 @@ class LanceStore:
 
     def _tidy(self) -> None:
         self._follow_to_write()
-        self._read = None
         if self._table.count_rows(BLANKS):
             self._table.delete(BLANKS)
         self._table.optimize(cleanup_older_than=GRACE)
@@ -338,9 +340,15 @@ class LanceStore:
     def _state(self) -> tuple[int, int]:
         """The version that is read and its rows; each costs a millisecond to ask LanceDB for."""
         self._follow()
-        if self._read is None:
-            self._read = self._table.version, self._table.count_rows()
-        return self._read
+        with self._reading:
+            if self._read is None:
+                self._read = self._table.version, self._table.count_rows()
+            return self._read
+
+    def _forget(self) -> None:
+        """After a change: waits for who is reading the state before it, which must not stay."""
+        with self._reading:
+            self._read = None
 
     def _in_memory(self, version: int) -> SegmentTable:
         if self._memory is None or self._memory[0] != version:
