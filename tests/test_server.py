@@ -26,6 +26,7 @@ from earshot.model import load, model_manifest
 from earshot.search import Searcher
 from earshot.server import ServerConfig, create_app
 from earshot.server.catalogue import id_of
+from earshot.server.jobs import Indexer
 from earshot.server.pictures import COLUMNS, draw, grey_png
 from earshot.server.playing import Wav, byte_range
 from earshot.server.settings import is_loopback, require_token
@@ -627,3 +628,18 @@ def test_a_busy_port_and_an_open_address_are_one_line(library_index: Path, home:
         assert "in use" in line
     assert "--token" in refused_to_serve(home, str(library_index), "--host", "0.0.0.0")
     assert "no index" in refused_to_serve(home, str(library_index / "none"), "--port", "0")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_run_that_ends_by_a_fault_is_over(searcher: Searcher, library: Path) -> None:
+    def fail() -> None:
+        raise RuntimeError("a fault")
+
+    indexer = Indexer(searcher.store, searcher.model, [library], fail)
+    for number in (1, 2):
+        assert indexer.start([library]).number == number
+        deadline_s = time.monotonic() + 60
+        while indexer.state.running and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        assert not indexer.state.running
+        assert indexer.state.error.startswith("ended by a fault")

@@ -98,6 +98,10 @@ class Indexer:
         else:
             self._changed()
             self.state = replace(self.state, running=False, summary=summary.as_json())
+        finally:
+            if self.state.running:  # A fault of ours: the next run must not wait for this one.
+                fault = "ended by a fault; see the server's log"
+                self.state = replace(self.state, running=False, error=fault)
 
     def _report(self, progress: Progress) -> None:
         if self._stop.is_set():
