@@ -109,6 +109,7 @@ def calibration(dimension: int, intercept: float) -> Calibration:
         background=background / np.linalg.norm(background, axis=1, keepdims=True),
         slope=0.01,
         intercept=intercept,
-        threshold=0.5,
+        bar=-np.sign(intercept) * 1e6,
+        bar_per_doubling=0.0,
         false_alarm_rate=0.05,
     )

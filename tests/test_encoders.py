@@ -170,6 +170,7 @@ def test_compiles_without_graph_breaks(family: str) -> None:
     )
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_few_compilations_for_many_lengths(family: str) -> None:
     """Padded widths may vary without a compilation for each."""
