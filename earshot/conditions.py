@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
-from earshot.types import Condition, EarshotError, Notes, NumberField
+from earshot.types import Condition, EarshotError, FileRecord, Notes, NumberField
 
 NUMBER_FIELDS: tuple[str, ...] = get_args(NumberField)
 # What a file has or has not; there is no order to ask for.
@@ -157,3 +157,24 @@ def facets_of(notes: Notes) -> str:
 
 def _facet(field: str, text: str) -> str:
     return f"\n{field}={' '.join(text.casefold().split())}\n"
+
+
+# What conditions ask of a file, by the name of its column.
+COLUMNS: dict[str, Callable[[FileRecord], Any]] = {
+    "path": lambda record: record.state.path,
+    "duration_s": lambda record: record.duration_s,
+    "sample_rate_hz": lambda record: record.sample_rate_hz,
+    "channels": lambda record: record.channels,
+    "date": lambda record: record.notes.date,
+    "facets": lambda record: facets_of(record.notes),
+}
+
+
+def comparer_of(record: FileRecord) -> Comparer:
+    """A record for conditions to be held against; what none asks for is not made."""
+    return Comparer(column=lambda name: COLUMNS[name](record))
+
+
+def filter_columns(record: FileRecord) -> dict[str, Any]:
+    """All that conditions ask of a file, by the name of its column."""
+    return {name: column(record) for name, column in COLUMNS.items()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from earshot.calibrate import Calibration, probability_of, threshold
 from earshot.search.candidates import Scored, Scorer
 from earshot.search.copies import Recordings
@@ -37,7 +39,15 @@ def folded(scored: Iterable[Scored], k: int) -> list[list[Scored]]:
     return groups
 
 
-def hit_of(group: Sequence[Scored], scorer: Scorer, calibration: Calibration | None) -> Hit:
+def hits_of(
+    groups: Sequence[Sequence[Scored]], scorer: Scorer, calibration: Calibration | None
+) -> tuple[Hit, ...]:
+    """The best of each group of copies as a hit."""
+    likely = probabilities([group[0] for group in groups], scorer, calibration)
+    return tuple(hit_of(group, scorer, p) for group, p in zip(groups, likely, strict=True))
+
+
+def hit_of(group: Sequence[Scored], scorer: Scorer, probability: float | None) -> Hit:
     """The best of a group of copies as a hit."""
     best = group[0]
     found = moments_of(best, scorer)
@@ -46,7 +56,7 @@ def hit_of(group: Sequence[Scored], scorer: Scorer, calibration: Calibration | N
         score=best.score,
         start_s=found[0].start_s,
         end_s=found[0].end_s,
-        probability=calibrated(best, scorer, calibration) if calibration else None,
+        probability=probability,
         sound=best.sound,
         words=best.words.matches if best.words else (),
         moments=found,
@@ -63,13 +73,18 @@ def moments_of(clip: Scored, scorer: Scorer) -> tuple[Moment, ...]:
     return moments(segments, clip.segment_scores, float(scorer.background.mean[0]))
 
 
-def calibrated(clip: Scored, scorer: Scorer, calibration: Calibration) -> float | None:
-    """The probability that a clip sounds as asked; None where words alone were asked."""
-    if not scorer.by_sound:
-        return None
+def probabilities(
+    clips: Sequence[Scored], scorer: Scorer, calibration: Calibration | None
+) -> list[float | None]:
+    """How likely clips sound as asked; None where that is not known, or words alone were asked."""
+    if calibration is None or not scorer.by_sound or not clips:
+        return [None] * len(clips)
     background = background_of(calibration.background, scorer.vectors)
-    found = evidence(clip.cosines[:, None], scorer.plan.parts, background)
-    return float(probability_of(calibration, found)[0])
+    cosines = np.stack([clip.cosines for clip in clips], axis=1)
+    likely: list[float | None] = probability_of(
+        calibration, evidence(cosines, scorer.plan.parts, background)
+    ).tolist()
+    return likely
 
 
 def is_answer(

@@ -20,7 +20,7 @@ import numpy as np
 from earshot.calibrate import Calibration
 from earshot.model import load, require_same_model
 from earshot.model.calibration import calibration_of
-from earshot.search.answers import folded, hit_of, is_answer
+from earshot.search.answers import folded, hits_of, is_answer
 from earshot.search.candidates import Candidates, Scored, Scorer, candidates_of
 from earshot.search.question import Plan, plans_of
 from earshot.store import open_store
@@ -128,7 +128,7 @@ class Searcher:
             if candidates.unseen == -np.inf:
                 break
             limit *= SEGMENTS_PER_HIT
-        hits = tuple(hit_of(group, scorer, self.calibration) for group in best)
+        hits = hits_of(best, scorer, self.calibration)
         shares = [group[0].words.share for group in best if group[0].words]
         return Answer(hits=hits, found=is_answer(hits, shares, self.calibration, library.segments))
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from earshot.conditions import Comparer, facets_of, holds
+from earshot.conditions import comparer_of, holds
 from earshot.types import Condition, FileRecord
 
 
@@ -17,12 +16,5 @@ def matching(records: Sequence[FileRecord], where: Sequence[Condition]) -> Seque
 
 
 def _holds(record: FileRecord, where: Sequence[Condition]) -> bool:
-    def column(name: str) -> Any:
-        if name == "path":
-            return record.state.path
-        if name == "date":
-            return record.notes.date
-        return facets_of(record.notes) if name == "facets" else getattr(record, name)
-
-    comparer = Comparer(column=column)
+    comparer = comparer_of(record)
     return all(holds(condition, comparer) for condition in where)

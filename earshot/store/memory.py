@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from earshot.conditions import NUMBER_FIELDS
+from earshot.conditions import NUMBER_FIELDS, filter_columns
 from earshot.store.checks import check_files, check_search, unit_queries
 from earshot.store.exact import SegmentTable, search_exactly
-from earshot.store.words import WordIndex, filter_columns
+from earshot.store.words import WordIndex
 from earshot.types import (
     Condition,
     EarshotError,

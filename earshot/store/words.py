@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from earshot.conditions import Comparer, facets_of, holds
+from earshot.conditions import comparer_of, holds
 from earshot.store.terms import (
     PREFIX_LETTERS,
     common_root,
@@ -228,20 +228,3 @@ def best_answer(said: Mapping[str, tuple[int, str]], asked: Asked) -> WordMatch 
         return None
     _, place, word = min(found)
     return WordMatch(asked=asked.word, found=word, field=WORD_FIELDS[place])
-
-
-def comparer_of(record: FileRecord) -> Comparer:
-    """A record for conditions to be held against."""
-    return Comparer(column=filter_columns(record).__getitem__)
-
-
-def filter_columns(record: FileRecord) -> dict[str, str | float]:
-    """What conditions ask of a file, by the name of its column."""
-    return {
-        "path": record.state.path,
-        "duration_s": record.duration_s,
-        "sample_rate_hz": record.sample_rate_hz,
-        "channels": record.channels,
-        "date": record.notes.date,
-        "facets": facets_of(record.notes),
-    }
