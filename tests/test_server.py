@@ -404,14 +404,19 @@ def test_pictures_are_kept_and_damage_is_redrawn(
     version = client.get(clip_url(library / "deep.wav")).json()["version"]
     kept = next((home / "pictures").glob(f"{version[:2]}/{version}*.npz"))
     kept.write_bytes(b"damaged")
-    assert client.get(url).content == first.content
+    again = client.get(url)
+    # A level apart where a product of matrices rounds otherwise.
+    assert np.abs(grey_of(again.content) - grey_of(first.content)).max() <= 1
+
+
+def grey_of(png: bytes) -> np.ndarray:
+    plt = pytest.importorskip("matplotlib.image")
+    return np.round(plt.imread(io.BytesIO(png), format="png") * 255).astype(np.int16)
 
 
 def test_png_can_be_read_back() -> None:
-    plt = pytest.importorskip("matplotlib.image")
     grey = np.random.default_rng(0).integers(0, 256, (7, 13)).astype(np.uint8)
-    read = plt.imread(io.BytesIO(grey_png(grey)), format="png")
-    assert np.array_equal(np.round(read * 255).astype(np.uint8), grey)
+    assert np.array_equal(grey_of(grey_png(grey)), grey)
 
 
 def test_parts_have_limits(client: TestClient, library: Path) -> None:
