@@ -77,11 +77,12 @@ def migrate(
             beside it; a place cannot be written.
     """
     require_lasting(uri)
+    require_elsewhere(uri, config.to)
     old = LanceStore.open(uri)
     before, wanted = old.manifest, model_manifest(model, config.segment_s, config.hop_s)
-    draft_uri = config.to or uri.rstrip("/") + DRAFT_SUFFIX
+    draft_uri = config.to or draft_of(uri)
     if before == wanted:
-        return finished_before(old, config, draft_uri)
+        return finished_before(old, model, config, workers=workers, report=report)
     draft = open_draft(draft_uri, wanted)
     audio_s = 0.0
     for number in range(ROUNDS):
@@ -90,14 +91,11 @@ def migrate(
         if not (plan.new or plan.changed or plan.removed):
             break
         audio_s += carry_out(plan, draft, model, workers=workers, report=report).audio_s
-    new = draft
-    if config.to is None:
-        late, _ = difference(old.take_over(draft), draft.files(), prune=True, retry=False)
-        carry_out(replace(late, removed=()), old, model, workers=workers)
-        old.optimize()
-        LanceStore.delete(draft_uri)
-        new = old
-    return migration(config.to or uri, before, new, gone, audio_s)
+    if config.to is not None:
+        return migration(config.to, before, draft, gone, audio_s)
+    old.take_over(draft)
+    audio_s += finish(old, model, workers=workers, report=report)
+    return migration(uri, before, old, gone, audio_s)
 
 
 def to_model(uri: str, name: str | None, device: str = "auto") -> Model:
@@ -110,12 +108,58 @@ def to_model(uri: str, name: str | None, device: str = "auto") -> Model:
     return load(name or LanceStore.open(uri).manifest.model, device)
 
 
-def finished_before(index: LanceStore, config: MigrationConfig, draft_uri: str) -> Migration:
+def draft_of(uri: str) -> str:
+    """Where the new index grows that is to take the place of one."""
+    return uri.rstrip("/") + DRAFT_SUFFIX
+
+
+def require_elsewhere(uri: str, to: str | None) -> None:
+    """Refuse to write a new index beside itself.
+
+    Raises:
+        EarshotError: both addresses are one.
+    """
+    if to is None:
+        return
+    same = to.rstrip("/") == uri.rstrip("/")
+    if same or ("://" not in uri + to and Path(to).resolve() == Path(uri).resolve()):
+        raise EarshotError(
+            f"--to {to} is the index itself; leave --to away to put the new index in its place, or "
+            f"give another folder to keep both"
+        )
+
+
+def finish(
+    index: LanceStore, model: Model, *, workers: int | None, report: Callable[[Progress], None]
+) -> float:
+    """After the switch: hear what came into the old index at the last moment, delete the draft.
+
+    Gives the seconds of audio that were heard.
+    """
+    late, _ = difference(index.replaced_files(), index.files(), prune=True, retry=False)
+    audio_s = 0.0
+    if late.new or late.changed:
+        late = replace(late, removed=())
+        audio_s = carry_out(late, index, model, workers=workers, report=report).audio_s
+    index.optimize()
+    LanceStore.delete(draft_of(index.uri))
+    return audio_s
+
+
+def finished_before(
+    index: LanceStore,
+    model: Model,
+    config: MigrationConfig,
+    *,
+    workers: int | None,
+    report: Callable[[Progress], None],
+) -> Migration:
     """The end of a migration that was interrupted after the switch.
 
     Raises:
         EarshotError: there was none.
     """
+    draft_uri = draft_of(index.uri)
     left_over = config.to is None and store_exists(draft_uri)
     if not left_over or LanceStore.open(draft_uri).manifest != index.manifest:
         cut = index.manifest
@@ -123,9 +167,8 @@ def finished_before(index: LanceStore, config: MigrationConfig, draft_uri: str) 
             f"{index.uri} is made with model {cut.model} in segments of {cut.segment_s:g} s every "
             f"{cut.hop_s:g} s already; give another --model, --window or --hop"
         )
-    index.optimize()
-    LanceStore.delete(draft_uri)
-    return migration(index.uri, index.manifest, index, (), 0.0)
+    audio_s = finish(index, model, workers=workers, report=report)
+    return migration(index.uri, index.manifest, index, (), audio_s)
 
 
 def open_draft(uri: str, wanted: Manifest) -> LanceStore:

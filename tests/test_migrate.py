@@ -121,7 +121,7 @@ def test_what_others_put_at_the_last_moment_is_not_lost(
 MIGRATE = """
 import os, signal, sys
 import lancedb
-import earshot.library, earshot.migrate, earshot.store.lance as lance
+import earshot.library, earshot.migrate, earshot.store, earshot.store.lance as lance
 from earshot.model import load
 
 uri, where = sys.argv[1:]
@@ -147,6 +147,14 @@ if where == "stamped":
     lancedb.db.LanceDBConnection.create_table = lambda *arguments, **named: (
         die() if named.get("mode") == "overwrite" else create(*arguments, **named)
     )
+def overtaken(self, other):
+    late = earshot.store.LanceStore.open(uri)
+    earshot.library.index([os.path.join(os.path.dirname(uri), "late")], late, model)
+    real(self, other)
+    die()
+
+real = Store.take_over
+if where == "late": Store.take_over = overtaken
 if where == "switched": Store.take_over = after(Store.take_over, 1)
 if where == "deleting": Store.delete = die
 if where == "deleted": Store.delete = after(Store.delete, 1)
@@ -187,6 +195,25 @@ def test_killed_anywhere_one_of_the_two_answers(
     assert LanceStore.open(uri).manifest.segment_s == 0.5
     assert answers(uri) == ALL
     assert not (library / "index.migrating").exists()
+
+
+def test_what_came_at_the_last_moment_outlives_a_kill(library: Path, random_model: Model) -> None:
+    uri = str(library / "index")
+    (late,) = make_recordings(library / "late", 1, seed=9)
+    command = [sys.executable, "-c", MIGRATE, uri, "late"]
+    killed = subprocess.run(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert str(late) not in LanceStore.open(uri).files()
+    done = migrate(uri, random_model, HALF)
+    assert (done.files, done.audio_s > 0) == (7, True)
+    assert list(LanceStore.open(uri).segments([str(late)])) == [str(late)]
+
+
+@pytest.mark.parametrize("to", ["index", "index/", "sounds/../index"])
+def test_an_index_cannot_go_beside_itself(library: Path, random_model: Model, to: str) -> None:
+    uri = str(library / "index")
+    with pytest.raises(EarshotError, match="is the index itself; leave --to away"):
+        migrate(uri, random_model, MigrationConfig(to=f"{library}/{to}", segment_s=0.5))
 
 
 def test_a_server_goes_over_to_the_new_index(library: Path, random_model: Model) -> None:

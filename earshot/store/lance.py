@@ -35,9 +35,10 @@ from earshot.store.rows import (
     blank_rows,
     embedded_of,
     file_rows,
+    files_before,
+    files_in,
     manifest_of,
     padded,
-    records_of,
     row_counts,
     schema_of,
     segment_table,
@@ -172,7 +173,7 @@ class LanceStore:
         """See `Store.files`."""
         with explained(self.uri, "read"):
             self._follow()
-            return _files(self._table)
+            return files_in(self._table)
 
     def search(
         self, vectors: np.ndarray, limit: int, where: Sequence[Condition] = ()
@@ -209,7 +210,7 @@ class LanceStore:
                     self._words = ScannedWords(self._table)
                 return self._words.search(query, limit, filter_of(where) if where else None)
             if not isinstance(self._words, tuple) or self._words[0] != version:
-                self._words = version, WordIndex(list(_files(self._table).values()))
+                self._words = version, WordIndex(list(files_in(self._table).values()))
             return self._words[1].search(query, limit, where)
 
     def segments(self, paths: Collection[str]) -> dict[str, EmbeddedFile]:
@@ -242,12 +243,11 @@ class LanceStore:
                     break
             self._forget()
 
-    def take_over(self, other: LanceStore) -> dict[str, FileRecord]:
+    def take_over(self, other: LanceStore) -> None:
         """Put the files, vectors and manifest of another store in the place of one's own.
 
         One commit: whoever opens the index gets the old ones or the new. Those who have it open
-        go on with the old ones, which are kept for `GRACE`, and may write no more. Gives the files
-        that were replaced, with those that others put at the last moment.
+        go on with the old ones, which are kept for `GRACE`, and may write no more.
         """
         import pyarrow as pa
 
@@ -268,9 +268,14 @@ class LanceStore:
             )
             self.manifest = manifest_of(schema, self.uri)
             self._read = self._memory = self._records = self._words = None
-            before = self._connection.open_table(TABLE)
-            before.checkout(self._table.version - 1)
-            return _files(before)
+
+    def replaced_files(self) -> dict[str, FileRecord]:
+        """The files of the vectors whose place these took, with those put at the last moment.
+
+        Empty where there are none, or they are no longer kept.
+        """
+        with explained(self.uri, "read"):
+            return files_before(self._connection.open_table(TABLE), self.manifest, self.uri)
 
     def _follow(self, *, at_once: bool = False) -> None:
         """See what others committed since the last look, `REFRESH` ago.
@@ -359,7 +364,7 @@ class LanceStore:
 
     def _records_in_memory(self, version: int) -> dict[str, FileRecord]:
         if self._records is None or self._records[0] != version:
-            self._records = version, _files(self._table)
+            self._records = version, files_in(self._table)
         return self._records[1]
 
     def _scan(
@@ -391,10 +396,3 @@ def _ranked(rows: Sequence[Mapping[str, Any]], scores: np.ndarray) -> list[Segme
         for row, score in zip(rows, scores, strict=True)
     ]
     return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.start_s, hit.end_s))
-
-
-def _files(table: Any) -> dict[str, FileRecord]:
-    from lancedb.expr import col, lit
-
-    first = table.search().where(col("number") == lit(0))
-    return records_of(first.select(list(FILE_COLUMNS)).to_arrow())

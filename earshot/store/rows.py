@@ -166,6 +166,23 @@ def _vector_column(files: Sequence[EmbeddedFile], schema: Any) -> Any:
     )
 
 
+def files_in(table: Any) -> dict[str, FileRecord]:
+    """All files of a table by path."""
+    from lancedb.expr import col, lit
+
+    first = table.search().where(col("number") == lit(0))
+    return records_of(first.select(list(FILE_COLUMNS)).to_arrow())
+
+
+def files_before(table: Any, manifest: Manifest, uri: str) -> dict[str, FileRecord]:
+    """The files of the last version that another manifest described; the table is left there."""
+    for version in sorted((one["version"] for one in table.list_versions()), reverse=True):
+        table.checkout(version)
+        if manifest_of(table.schema, uri) != manifest:
+            return files_in(table)
+    return {}
+
+
 def records_of(rows: Any) -> dict[str, FileRecord]:
     """File records by path, from an arrow table of `FILE_COLUMNS`."""
     return {row["path"]: _record(row) for row in rows.to_pylist()}
