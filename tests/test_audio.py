@@ -186,6 +186,20 @@ def test_downmix_is_the_mean(tmp_path: Path, channels: int) -> None:
     np.testing.assert_allclose(whole(path), samples.mean(axis=1), atol=1e-7)
 
 
+@pytest.mark.parametrize("seconds", [0.5, 12.0])
+@pytest.mark.parametrize("rate_hz", [RATE_HZ, 8000])
+def test_channels_may_stay_apart(tmp_path: Path, seconds: float, rate_hz: int) -> None:
+    samples = noise(seconds, channels=2)
+    path = write(tmp_path / "a.wav", samples, subtype="FLOAT")
+    blocks = list(audio.stream(path, sample_rate_hz=rate_hz, start_s=0.25, all_channels=True))
+    apart = np.concatenate(blocks)
+    assert apart.shape == (round((seconds - 0.25) * rate_hz), 2)
+    for channel in (0, 1):
+        alone = write(tmp_path / f"{channel}.wav", samples[:, [channel]], subtype="FLOAT")
+        expected = audio.read(alone, sample_rate_hz=rate_hz, start_s=0.25)
+        np.testing.assert_allclose(apart[:, channel], expected, atol=1e-6)
+
+
 @needs_av
 @pytest.mark.parametrize("codec", ["PCM_S8", "PCM_16", "PCM_24"])
 def test_both_decoders_agree(tmp_path: Path, codec: str) -> None:
@@ -324,9 +338,9 @@ def test_a_part_of_an_hour_decodes_that_part(tmp_path: Path, monkeypatch) -> Non
     decoded = 0
     blocks = libsndfile.Libsndfile.blocks
 
-    def counted(self) -> Iterator[np.ndarray]:
+    def counted(self, *mix) -> Iterator[np.ndarray]:
         nonlocal decoded
-        for block in blocks(self):
+        for block in blocks(self, *mix):
             decoded += len(block)
             yield block
 

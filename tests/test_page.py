@@ -373,6 +373,16 @@ def test_a_token_is_asked_for_once(browser: Any, library_index: Path, home: Path
         expect(page.locator(".hit")).to_have_count(16)
         page.reload()
         expect(page.locator(".hit")).to_have_count(16)
+        # Asked again, because the cookie is gone, it is sent once.
+        asked: list[str] = []
+        page.on("request", lambda sent: asked.append(sent.url) if "login" in sent.url else None)
+        for number in (1, 2):
+            context.clear_cookies()
+            page.fill("#q", f"tone {number}")
+            page.fill("#token", "a-long-token")
+            page.keyboard.press("Enter")
+            expect(page.locator("#login")).not_to_be_visible()
+            assert len(asked) == number
         context.close()
 
 

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,13 +26,22 @@ from earshot.library import index
 from earshot.model import load, model_manifest
 from earshot.search import Searcher
 from earshot.server import ServerConfig, create_app
-from earshot.server.catalogue import id_of
+from earshot.server.attempts import (
+    FIRST_WAIT_S,
+    FREE_ATTEMPTS,
+    LONGEST_WAIT_S,
+    MAX_ADDRESSES,
+    Attempts,
+)
+from earshot.server.catalogue import Catalogue, id_of
+from earshot.server.guard import cookie_of
 from earshot.server.jobs import Indexer
-from earshot.server.pictures import COLUMNS, draw, grey_png
+from earshot.server.pictures import COLUMNS, Pictures, draw, grey_png
 from earshot.server.playing import Wav, byte_range
 from earshot.server.settings import is_loopback, require_token
+from earshot.server.uploads import Uploads
 from earshot.store import MemoryStore
-from earshot.types import EarshotError, Model
+from earshot.types import AudioError, EarshotError, Model
 
 TOKEN = "a-long-token"
 OWN = "http://127.0.0.1:8000"
@@ -199,6 +209,52 @@ def test_uploads_are_limited_in_kind_size_and_number(client: TestClient, library
 # ---- lists --------------------------------------------------------------------------------------
 
 
+def test_an_upload_that_ends_by_a_fault_leaves_nothing() -> None:
+    class Faulty(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell():
+                raise OSError("the line is dead")
+            return super().read(1000)
+
+    uploads = Uploads(2)
+    try:
+        with pytest.raises(OSError, match="dead"):
+            uploads.add(Faulty(bytes(5000)), "x.wav")
+        with pytest.raises(AudioError, match=r"^x.wav"):
+            uploads.add(io.BytesIO(bytes(5000)), "x.wav")
+        assert list(Path(uploads._folder.name).iterdir()) == []
+    finally:
+        uploads.close()
+
+
+def test_an_index_that_cannot_be_read_is_told_and_tried_again(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = Catalogue(searcher.store)
+    before, asked = catalogue.now(), []
+
+    def gone() -> None:
+        asked.append(time.monotonic())
+        raise EarshotError("the disk is away")
+
+    with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        patch.setattr("earshot.server.catalogue.STALE_S", 0.0)
+        patch.setattr(searcher.store, "files", gone)
+        deadline_s = time.monotonic() + 60
+        while len(asked) < 2 or len(told) < 2:
+            assert catalogue.now() is before
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        assert "the disk is away" in str(told[0].message)
+        patch.undo()
+        patch.setattr("earshot.server.catalogue.STALE_S", 0.0)
+        while catalogue.now() is before:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+    assert catalogue.now().files.keys() == before.files.keys()
+
+
 def test_clips_are_paged_in_order(client: TestClient, library: Path) -> None:
     everything = client.get("/api/clips", params={"limit": 100}).json()
     paths = [clip["path"] for clip in everything["clips"]]
@@ -272,7 +328,10 @@ def test_what_browsers_cannot_play_becomes_wav(
     samples, rate_hz = soundfile.read(io.BytesIO(reply.content), dtype="float32")
     expected = audio.read(library / name, sample_rate_hz=48_000)
     assert rate_hz == 48_000
-    assert len(samples) == len(expected)
+    if name == "deep.wav":  # Two channels stay two.
+        expected = soundfile.read(library / name, dtype="float32")[0]
+        assert expected.shape[1] == 2
+    assert samples.shape == expected.shape
     # Sixteen bits round to half a step; clipping would be far more.
     assert np.abs(samples - expected).max() < 2 / 32_768
 
@@ -333,6 +392,15 @@ def test_any_range_of_the_wav_is_that_slice_of_it(client: TestClient, library: P
 )
 def test_ranges(header: str | None, expected: tuple[int, int] | None) -> None:
     assert byte_range(header, 100) == expected
+
+
+def test_any_range_of_a_stereo_wav_is_that_slice_of_it(client: TestClient, library: Path) -> None:
+    url = clip_url(library / "deep.wav", "/audio")
+    whole = client.get(url).content
+    assert len(whole) == 44 + 4 * round(1.2 * 48_000)
+    for first, last in [(44, 47), (1001, 2002), (1002, 2003), (100_003, 100_006)]:
+        part = client.get(url, headers={"range": f"bytes={first}-{last}"}).content
+        assert part == whole[first : last + 1]
 
 
 def test_ranges_that_cannot_be_met(client: TestClient, library: Path) -> None:
@@ -424,6 +492,28 @@ def test_parts_have_limits(client: TestClient, library: Path) -> None:
     assert client.get(url, params={"start_s": 60, "end_s": 62}).status_code == 200
     assert client.get(url, params={"start_s": 70, "end_s": 80}).status_code == 422
     assert client.get(url, params={"start_s": "nan"}).status_code == 422
+    assert client.get(url, params={"end_s": 0}).status_code == 422
+
+
+def test_kept_pictures_have_a_limit(tmp_path: Path, library: Path) -> None:
+    """What was looked at last stays."""
+    paths = [str(library / "noises" / f"00{i}.wav") for i in range(6)]
+    size = len(kept_picture(Pictures(tmp_path / "one"), paths[0]))
+    pictures = Pictures(tmp_path / "few", limit_bytes=4 * size)
+    for number, path in enumerate(paths):
+        pictures.of(path, f"{number:064}", 1.0)
+        for _ in range(2):  # Drawn again if it was dropped.
+            pictures.of(paths[0], f"{0:064}", 1.0)
+    kept = {path.name[:64] for path in (tmp_path / "few").glob("*/*.npz")}
+    assert sum(p.stat().st_size for p in (tmp_path / "few").glob("*/*")) <= 4 * size
+    assert {f"{0:064}", f"{5:064}"} <= kept
+    assert f"{1:064}" not in kept
+
+
+def kept_picture(pictures: Pictures, path: str) -> bytes:
+    pictures.of(path, "0" * 64, 1.0)
+    (kept,) = pictures.folder.glob("*/*")
+    return kept.read_bytes()
 
 
 # ---- who may come in ----------------------------------------------------------------------------
@@ -507,6 +597,48 @@ def test_a_token_is_asked_of_everybody(searcher: Searcher, library: Path) -> Non
         assert "samesite=strict" in cookie
         assert TOKEN not in cookie
         assert client.get(clip_url(library / "tone.ogg", "/audio")).status_code == 200
+
+
+def test_wrong_tokens_slow_their_sender_down(searcher: Searcher) -> None:
+    right = {"authorization": f"Bearer {TOKEN}"}
+    app = create_app(searcher, ServerConfig(token=TOKEN))
+    there = TestClient(app, base_url=OWN, client=("10.0.0.2", 1))
+    with TestClient(app, base_url=OWN, client=("10.0.0.1", 1)) as here:
+        for number in range(FREE_ATTEMPTS):
+            wrong = {"authorization": f"Bearer guess-{number}"}
+            assert here.get("/api/status", headers=wrong).status_code == 401
+        for reply in (
+            here.get("/api/status", headers=right),
+            here.post("/api/login", json={"token": TOKEN}),
+            here.get("/api/status", headers={"cookie": "=".join(cookie_of(TOKEN))}),
+        ):
+            assert reply.status_code == 429
+            assert int(reply.headers["retry-after"]) >= 1
+            assert "too many wrong tokens" in reply.json()["detail"]
+        assert here.get("/api/status").status_code == 401
+        assert here.get("/").status_code == 200
+        assert there.get("/api/status", headers=right).status_code == 200
+        deadline_s = time.monotonic() + 60
+        while here.get("/api/status", headers=right).status_code != 200:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.1)
+        assert here.post("/api/login", json={"token": "wrong"}).status_code == 401
+
+
+def test_what_is_known_of_wrong_tokens_is_bounded() -> None:
+    attempts = Attempts()
+    for address in ("2001:db8::1", "2001:db8::2"):
+        for _ in range(FREE_ATTEMPTS):
+            attempts.note(address, right=False)
+    assert attempts.wait_s("2001:db8::3") > FIRST_WAIT_S
+    assert attempts.wait_s("2001:db8:1::3") == 0
+    for _ in range(5000):
+        attempts.note("10.0.0.1", right=False)
+    assert 0 < attempts.wait_s("10.0.0.1") <= LONGEST_WAIT_S
+    for number in range(MAX_ADDRESSES):
+        attempts.note(f"10.1.{number // 256}.{number % 256}", right=False)
+    assert len(attempts._wrong) == MAX_ADDRESSES
+    assert attempts.wait_s("10.0.0.1") == 0
 
 
 def test_other_addresses_need_a_token() -> None:

@@ -1,8 +1,9 @@
 """Any audio file in, mono float32 out: probe it, read a part, stream it, cut it into segments.
 
-The one idea: a file is a stream of blocks. Every block is down-mixed by the mean of its channels,
-checked and resampled (soxr HQ) on its way, the same everywhere, so that vectors are stable, an hour
-needs no more memory than a second, and nothing is ever allocated because a header says so.
+The one idea: a file is a stream of blocks. Every block is down-mixed by the mean of its channels
+(unless all are wanted, for the ear), checked and resampled (soxr HQ) on its way, the same
+everywhere, so that vectors are stable, an hour needs no more memory than a second, and nothing is
+ever allocated because a header says so.
 
 libsndfile decodes what it can; FFmpeg (PyAV, the extra `media`, imported only when it is needed)
 decodes the rest. A file that is not whole is an `AudioError`, never a shorter clip.
@@ -23,7 +24,15 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from earshot.audio.decoder import BLOCK_SAMPLES, RUN_UP_S, DecodeError, Decoder
+from earshot.audio.decoder import (
+    BLOCK_SAMPLES,
+    RUN_UP_S,
+    DecodeError,
+    Decoder,
+    Mix,
+    as_they_are,
+    mono,
+)
 from earshot.audio.ffmpeg import open_ffmpeg
 from earshot.audio.libsndfile import UNRECOGNISED, Libsndfile
 from earshot.types import AudioError, Segment
@@ -98,10 +107,12 @@ def stream(
     sample_rate_hz: int,
     start_s: float = 0.0,
     duration_s: float | None = None,
+    all_channels: bool = False,
 ) -> Iterator[np.ndarray]:
     """Like `read`, in blocks of any length (≥ 1) that make up the same samples, in constant memory.
 
-    A damaged file raises where the damage is reached: what came before it is then not to be kept.
+    With `all_channels` they are (T, C) instead of mono (T,). A damaged file raises where the damage
+    is reached: what came before it is then not to be kept.
     """
     if sample_rate_hz < 1:
         raise ValueError(f"sample_rate_hz is {sample_rate_hz}; it must be 1 or more")
@@ -111,7 +122,8 @@ def stream(
         raise ValueError(f"duration_s is {duration_s}; it must be more than 0, or None for all")
     first = round(start_s * sample_rate_hz)
     count = None if duration_s is None else max(1, round(duration_s * sample_rate_hz))
-    return _stream(os.fspath(path), sample_rate_hz, first, count)
+    mix = as_they_are if all_channels else mono
+    return _stream(os.fspath(path), sample_rate_hz, first, count, mix)
 
 
 def segments(
@@ -166,7 +178,9 @@ def _cut(
         yield cut(max(0, total - length), total)
 
 
-def _stream(name: str, rate_hz: int, first: int, count: int | None) -> Iterator[np.ndarray]:
+def _stream(
+    name: str, rate_hz: int, first: int, count: int | None, mix: Mix = mono
+) -> Iterator[np.ndarray]:
     """Samples [first, first + count) at `rate_hz`."""
     produced = False
     with _opened(name) as decoder:
@@ -177,7 +191,7 @@ def _stream(name: str, rate_hz: int, first: int, count: int | None) -> Iterator[
         skip, end = first - begin * rate_hz // decoder.rate_hz, None
         if count is not None:
             end = math.ceil(((first + count) / rate_hz + RUN_UP_S) * decoder.rate_hz)
-        blocks = _checked_blocks(decoder, name, begin, end)
+        blocks = _checked_blocks(decoder, name, begin, end, mix)
         for block in _resampled(blocks, decoder.rate_hz, rate_hz):
             wanted = block[skip : None if count is None else skip + count]
             skip = max(0, skip - len(block))
@@ -205,9 +219,10 @@ def _resampled(blocks: Iterator[np.ndarray], from_hz: int, to_hz: int) -> Iterat
     if following is None:  # one call is quicker than a stream of one chunk, and equal to it
         whole = soxr.resample(held, from_hz, to_hz, quality="HQ")
         # A clip shorter than half a sample at the new rate is one sample still.
-        yield whole if len(whole) else held.mean(keepdims=True)
+        yield whole if len(whole) else held.mean(axis=0, keepdims=True)
         return
-    resampler = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
+    channels = 1 if held.ndim == 1 else held.shape[1]
+    resampler = soxr.ResampleStream(from_hz, to_hz, channels, dtype="float32", quality="HQ")
     for piece in chain([following], pieces):
         yield resampler.resample_chunk(held)
         held = piece
@@ -215,13 +230,13 @@ def _resampled(blocks: Iterator[np.ndarray], from_hz: int, to_hz: int) -> Iterat
 
 
 def _checked_blocks(
-    decoder: Decoder, name: str, start: int, end: int | None
+    decoder: Decoder, name: str, start: int, end: int | None, mix: Mix = mono
 ) -> Iterator[np.ndarray]:
     """Frames [start, end), or to the file's end, which must not come before what is stated."""
     position, rate_hz = 0, decoder.rate_hz
     try:
         position = decoder.seek(start)
-        for block in decoder.blocks():
+        for block in decoder.blocks(mix):
             _check_values(block, name, position, rate_hz)
             first, position = position, position + len(block)
             wanted = block[max(0, start - first) : None if end is None else end - first]
@@ -242,10 +257,11 @@ def _check_values(block: np.ndarray, name: str, position: int, rate_hz: int) -> 
     # In two passes without a temporary; NaN makes either comparison false.
     if block.max() <= MAX_AMPLITUDE and block.min() >= -MAX_AMPLITUDE:
         return
-    index = int(np.argmin(np.abs(block) <= MAX_AMPLITUDE))
-    what = "not a finite number"
-    if np.isfinite(block[index]):
-        what = f"absurd sample value {block[index]:.3g}"
+    values = block.reshape(len(block), -1)
+    index, channel = divmod(int(np.argmin(np.abs(values) <= MAX_AMPLITUDE)), values.shape[1])
+    value, what = values[index, channel], "not a finite number"
+    if np.isfinite(value):
+        what = f"absurd sample value {value:.3g}"
     raise AudioError(name, f"{what} at {(position + index) / rate_hz:.2f} s")
 
 

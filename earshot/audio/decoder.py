@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +10,10 @@ import numpy as np
 BLOCK_SAMPLES = 2**18  # of all channels together, hence 1 MiB
 RUN_UP_S = 0.2  # decoded before the wanted start: lossy codecs and the resampler have a memory
 SLACK_S = 0.1  # by which an encoder's padding may make a whole file shorter than stated
+
+
+# What becomes of the channels of (T, C) float32: `mono` or `as_they_are`.
+Mix = Callable[[np.ndarray], np.ndarray]
 
 
 class DecodeError(Exception):
@@ -28,11 +32,16 @@ class Decoder(Protocol):
     def seek(self, frame: int) -> int:
         """Go to `frame` or before it, and say where."""
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Mono float32 (T,) from there to the end."""
+    def blocks(self, mix: Mix = ...) -> Iterator[np.ndarray]:
+        """Float32 from there to the end: what `mix` makes of (T, C)."""
 
     def close(self) -> None:
         """Release the file."""
+
+
+def as_they_are(samples: np.ndarray) -> np.ndarray:
+    """The channels of (T, C), each by itself."""
+    return samples
 
 
 def mono(samples: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from earshot.audio.decoder import BLOCK_SAMPLES, RUN_UP_S, SLACK_S, DecodeError, mono
+from earshot.audio.decoder import BLOCK_SAMPLES, RUN_UP_S, SLACK_S, DecodeError, Mix, mono
 from earshot.types import AudioError
 
 # Media only: playlists and scripts, which name other files and addresses, stay shut.
@@ -109,11 +109,11 @@ class Ffmpeg:
             self._position = round((landed.pts - self._first.pts) * step_s * self.rate_hz)
         return self._position
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Mono float32 (T,), frames of a few milliseconds joined to about BLOCK_SAMPLES."""
+    def blocks(self, mix: Mix = mono) -> Iterator[np.ndarray]:
+        """See `Decoder.blocks`; frames of a few milliseconds joined to about BLOCK_SAMPLES."""
         pieces: list[np.ndarray] = []
         gathered = 0
-        for piece in self._trimmed():
+        for piece in self._trimmed(mix):
             pieces.append(piece)
             gathered += len(piece)
             if gathered * self.channels >= BLOCK_SAMPLES:
@@ -122,14 +122,14 @@ class Ffmpeg:
         if pieces:
             yield np.concatenate(pieces)
 
-    def _trimmed(self) -> Iterator[np.ndarray]:
-        """Mono frames; the last one without the padding that the encoder filled it with."""
+    def _trimmed(self, mix: Mix) -> Iterator[np.ndarray]:
+        """Mixed frames; the last one without the padding that the encoder filled it with."""
         held: np.ndarray | None = None
         for frame in self._frames():
             if held is not None:
                 yield held
                 self._position += len(held)
-            held = mono(_samples(frame))
+            held = mix(_samples(frame))
         if held is not None:
             keep = (self.frames or 0) - self._position if self._kind == "mov" else 0
             yield held[:keep] if keep > 0 else held

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from earshot.audio.decoder import BLOCK_SAMPLES, SLACK_S, DecodeError, mono
+from earshot.audio.decoder import BLOCK_SAMPLES, SLACK_S, DecodeError, Mix, mono
 from earshot.types import AudioError
 
 # What the log says, and nothing else does, of a chunk that is longer than the file.
@@ -98,12 +98,12 @@ class Libsndfile:
         except soundfile.LibsndfileError as error:
             raise DecodeError(_reason(error)) from error
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Mono float32 (T,), at most BLOCK_SAMPLES decoded at a time."""
+    def blocks(self, mix: Mix = mono) -> Iterator[np.ndarray]:
+        """See `Decoder.blocks`; at most BLOCK_SAMPLES decoded at a time."""
         size = max(1, BLOCK_SAMPLES // self.channels)
         try:
             while len(samples := self._handle.read(size, dtype="float32", always_2d=True)):
-                yield mono(samples)
+                yield mix(samples)
         except soundfile.LibsndfileError as error:
             raise DecodeError(_reason(error)) from error
         if self._source and len(self._source.read(MP3_TAIL_BYTES)) == MP3_TAIL_BYTES:

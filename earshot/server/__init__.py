@@ -22,6 +22,7 @@ from fastapi.staticfiles import StaticFiles
 from earshot import __version__
 from earshot.search import Searcher
 from earshot.server import clip_routes, library_routes, search_routes
+from earshot.server.attempts import Attempts
 from earshot.server.counters import Counters, Counting
 from earshot.server.desk import Desk, UnknownIdError
 from earshot.server.guard import Guard
@@ -80,8 +81,9 @@ def create_app(
         max_body_size=config.upload_bytes,
     )
     app.state.desk, app.state.closing = desk, Event()
+    app.state.attempts = Attempts()
     counters = Counters(desk)
-    app.add_middleware(Guard, config=config)
+    app.add_middleware(Guard, config=config, attempts=app.state.attempts)
     app.add_middleware(Counting, counters=counters)
     for router in (search_routes.router, clip_routes.router, library_routes.router):
         app.include_router(router)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from functools import cached_property
 from pathlib import PurePath
 from threading import Lock, Thread
 
-from earshot.types import FileRecord, Store
+from earshot.types import EarshotError, FileRecord, Store
 
 # How old what is known may be before another process's changes are looked for.
 STALE_S = 20.0
@@ -92,7 +93,7 @@ class Catalogue:
     """The latest snapshot of a store's files."""
 
     def __init__(self, store: Store) -> None:
-        self._store, self._lock = store, Lock()
+        self._store, self._lock, self._renewing = store, Lock(), Lock()
         self._snapshot = Snapshot.of(store.files())
         self._read_s = time.monotonic()
 
@@ -104,10 +105,20 @@ class Catalogue:
 
     def now(self) -> Snapshot:
         """What is known; where that is old, it is renewed meanwhile for those who ask next."""
-        if time.monotonic() - self._read_s > STALE_S:
-            self._read_s = time.monotonic()
-            Thread(target=self.refresh, daemon=True).start()
+        old = time.monotonic() - self._read_s > STALE_S
+        if old and self._renewing.acquire(blocking=False):
+            Thread(target=self._renew, daemon=True).start()
         return self._snapshot
+
+    def _renew(self) -> None:
+        """Read the store again; where it cannot be read, what is known stays, and that is told."""
+        try:
+            self.refresh()
+        except EarshotError as error:
+            warnings.warn(f"the list of recordings is an old one: {error}", stacklevel=1)
+        finally:
+            self._read_s = time.monotonic()
+            self._renewing.release()
 
     def refresh(self) -> Snapshot:
         """Read the store again."""

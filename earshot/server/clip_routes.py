@@ -77,8 +77,14 @@ router.head("/clips/{clip_id}/audio", include_in_schema=False)(sound)
 
 
 def _wav_response(request: Request, record: FileRecord, headers: dict[str, str]) -> Response:
-    wav = Wav.of(record.state.path, record.sample_rate_hz, record.duration_s)
-    headers = {**headers, "etag": headers["etag"][:-1] + '-wav"', "accept-ranges": "bytes"}
+    wav = Wav.of(
+        record.state.path, record.sample_rate_hz, record.duration_s, channels=record.channels
+    )
+    headers = {
+        **headers,
+        "etag": headers["etag"][:-1] + f'-wav{wav.channels}"',
+        "accept-ranges": "bytes",
+    }
     asked = request.headers.get("range")
     if request.headers.get("if-range", headers["etag"]) != headers["etag"]:
         asked = None
@@ -111,7 +117,7 @@ async def peaks(
     response.headers["cache-control"] = KEPT if v else "private, no-cache"
     return PeaksOut(
         start_s=start_s,
-        end_s=min(end_s or record.duration_s, record.duration_s),
+        end_s=end_of(record, end_s),
         low=picture.peaks[:, 0].tolist(),
         high=picture.peaks[:, 1].tolist(),
     )
@@ -131,12 +137,17 @@ async def spectrogram(
     return Response(grey_png(picture.decibels[::-1]), headers=headers, media_type="image/png")
 
 
+def end_of(record: FileRecord, end_s: float | None) -> float:
+    """Where a part ends that is asked for up to `end_s`, in seconds; None is the file's end."""
+    return record.duration_s if end_s is None else min(end_s, record.duration_s)
+
+
 async def _picture(
     request: Request, record: FileRecord, start_s: float, end_s: float | None
 ) -> Picture:
     require_present(record)
     pictures: Any = desk_of(request).pictures
-    state, end = record.state, min(end_s or record.duration_s, record.duration_s)
+    state, end = record.state, end_of(record, end_s)
     if not start_s and end == record.duration_s:
         return await _decoding(request, lambda: pictures.of(state.path, state.sha256, end))
     if not 0 < end - start_s <= MAX_PART_S:

@@ -16,6 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from earshot.server.attempts import Attempts, told
 from earshot.server.settings import LOOPBACK_NAMES, ServerConfig
 
 POLICY = (
@@ -53,8 +54,8 @@ def is_same(given: str, expected: str) -> bool:
 class Guard:
     """Middleware: refuses what does not belong here, and adds the security headers."""
 
-    def __init__(self, app: ASGIApp, config: ServerConfig) -> None:
-        self.app, self.token = app, config.token
+    def __init__(self, app: ASGIApp, config: ServerConfig, attempts: Attempts) -> None:
+        self.app, self.token, self.attempts = app, config.token, attempts
         self.names = frozenset(name.lower() for name in (*LOOPBACK_NAMES, *config.hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,11 +86,23 @@ class Guard:
             and not _is_from(origin, host)
         ):
             return _refused(403, "requests from other sites are refused")
-        if self.token and not _is_public(scope["path"]) and not self._has_token(headers):
-            refusal = _refused(401, "a token is needed: Authorization: Bearer TOKEN")
-            refusal.headers["www-authenticate"] = "Bearer"
-            return refusal
+        if self.token and not _is_public(scope["path"]):
+            return self._without_token(headers, address_of(scope))
         return None
+
+    def _without_token(self, headers: Headers, address: str) -> JSONResponse | None:
+        """The refusal of who has not the token, or has to wait before it is looked at."""
+        given = self._given(headers)
+        if given and (wait_s := self.attempts.wait_s(address)):
+            return slowed(wait_s)
+        right = any(is_same(token, expected) for token, expected in given)
+        if given:
+            self.attempts.note(address, right=right)
+        if right:
+            return None
+        refusal = _refused(401, "a token is needed: Authorization: Bearer TOKEN")
+        refusal.headers["www-authenticate"] = "Bearer"
+        return refusal
 
     def _is_own_name(self, host: str) -> bool:
         """An address of digits cannot be pointed elsewhere, as a name can."""
@@ -98,12 +111,26 @@ class Guard:
             name = name.rpartition(":")[0] or name
         return name in self.names or _is_address(name)
 
-    def _has_token(self, headers: Headers) -> bool:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and is_same(given.strip(), self.token):
-            return True
+    def _given(self, headers: Headers) -> list[tuple[str, str]]:
+        """The tokens and cookies of a request, each with what it should be."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
         name, value = cookie_of(self.token)
-        return any(is_same(cookie, value) for cookie in _cookies(headers.getlist("cookie"), name))
+        given = [(cookie, value) for cookie in _cookies(headers.getlist("cookie"), name)]
+        if scheme.lower() == "bearer" and token.strip():
+            given.append((token.strip(), self.token))
+        return given
+
+
+def address_of(scope: Scope) -> str:
+    """Who asks; empty where that is not known."""
+    return scope["client"][0] if scope.get("client") else ""
+
+
+def slowed(wait_s: float) -> JSONResponse:
+    """The answer to who gave too many wrong tokens."""
+    refusal = _refused(429, told(wait_s))
+    refusal.headers["retry-after"] = str(max(1, round(wait_s + 0.5)))
+    return refusal
 
 
 def _cookies(lines: Iterable[str], name: str) -> list[str]:

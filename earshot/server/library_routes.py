@@ -10,8 +10,9 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from earshot.server.attempts import Attempts
 from earshot.server.clip_routes import Limit, Offset
-from earshot.server.guard import cookie_of, is_same
+from earshot.server.guard import address_of, cookie_of, is_same, slowed
 from earshot.server.jobs import JobState
 from earshot.server.schemas import (
     AddIn,
@@ -106,8 +107,14 @@ async def events(request: Request) -> AsyncIterator[ServerSentEvent]:
 @router.post("/login", status_code=204)
 def login(request: Request, given: LoginIn) -> Response:
     """Exchange the token for a cookie, which the page's players need."""
-    token = desk_of(request).config.token
-    if not token or not is_same(given.token.strip(), token):
+    token, address = desk_of(request).config.token, address_of(request.scope)
+    attempts: Attempts = request.app.state.attempts
+    if wait_s := attempts.wait_s(address):
+        return slowed(wait_s)
+    right = bool(token) and is_same(given.token.strip(), token)
+    if token:
+        attempts.note(address, right=right)
+    if not right:
         raise HTTPException(401, "that is not the token that the server was started with")
     response, (name, value) = Response(status_code=204), cookie_of(token)
     response.set_cookie(name, value, httponly=True, samesite="strict", max_age=30 * 86_400)

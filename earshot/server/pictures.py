@@ -7,12 +7,15 @@ is asked for. Axis legend: N columns, M mel bands, T samples.
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -27,6 +30,10 @@ FRAMES_PER_COLUMN = 4
 RANGE_DECIBEL = 75.0
 # Changed whenever pictures would look different, so that old ones are not taken for new ones.
 VERSION = 1
+# Of all kept pictures: about 20,000 recordings, 50 kB each.
+CACHE_BYTES = 1 << 30
+# What is left when room is made, so that it is not made for every picture.
+LEFT_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +149,15 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 class Pictures:
-    """Pictures of whole files, kept in a folder by the hash of what they show."""
+    """Pictures of whole files, kept in a folder by the hash of what they show.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Beyond `limit_bytes` those are dropped that were not looked at for longest.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int = CACHE_BYTES) -> None:
+        self.folder, self.limit_bytes = folder, limit_bytes
+        self._lock = Lock()
+        self._size_bytes: int | None = None
 
     def of(self, path: str, sha256: str, duration_s: float) -> Picture:
         """The picture of a file, drawn at the first time.
@@ -155,11 +167,41 @@ class Pictures:
         """
         kept = self.folder / sha256[:2] / f"{sha256}-{VERSION}.npz"
         if found := _read(kept):
+            with suppress(OSError):
+                os.utime(kept)  # The order in which they are dropped.
             return found
         picture = draw(path, duration_s)
         with atomic_write(kept) as file:
             np.savez_compressed(file, peaks=picture.peaks, decibels=picture.decibels)
+        self._make_room(kept)
         return picture
+
+    def _make_room(self, kept: Path) -> None:
+        """Count a new picture, and drop old ones where it is one too many."""
+        with self._lock:
+            if self._size_bytes is not None:
+                self._size_bytes += _times_and_size(kept)[1]
+                if self._size_bytes <= self.limit_bytes:
+                    return
+            pictures = sorted((*_times_and_size(path), path) for path in self.folder.glob("*/*"))
+            size_bytes = sum(size for _, size, _ in pictures)
+            if size_bytes > self.limit_bytes:
+                for _, size, path in pictures[:-1]:
+                    with suppress(OSError):
+                        path.unlink()
+                    size_bytes -= size
+                    if size_bytes <= self.limit_bytes * LEFT_SHARE:
+                        break
+            self._size_bytes = size_bytes
+
+
+def _times_and_size(path: Path) -> tuple[int, int]:
+    """When a file was used last, and its bytes; nothing where another process dropped it."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _read(path: Path) -> Picture | None:

@@ -1,8 +1,8 @@
 """Sound as a browser can play it: the file itself where that is so, else WAV made on the fly.
 
 The WAV is never made as a whole: its length is known beforehand, hence any range of its bytes is a
-range of samples, which are decoded when they are asked for. It is mono, as everything that earshot
-hears.
+range of samples, which are decoded when they are asked for. Stereo stays stereo; of more channels
+it is the mean, as in everything that earshot hears.
 """
 
 from __future__ import annotations
@@ -60,32 +60,41 @@ def media_type(path: str, sha256: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wav:
-    """A recording as 16-bit mono WAV of `frames` samples, which exists in pieces only."""
+    """A recording as 16-bit WAV of `frames` samples per channel, which exists in pieces only."""
 
     path: str
     rate_hz: int
     frames: int
+    channels: int = 1
 
     @classmethod
-    def of(cls, path: str, rate_hz: int, duration_s: float) -> Wav:
+    def of(cls, path: str, rate_hz: int, duration_s: float, channels: int = 1) -> Wav:
         """At the file's own rate where browsers know that, lower where it would be too large."""
+        channels = channels if channels <= MAX_CHANNELS else 1
         rate_hz = min(max(rate_hz, WAV_RATES_HZ[0]), WAV_RATES_HZ[-1])
-        most = (MAX_WAV_BYTES - HEADER_BYTES) / BYTES_PER_SAMPLE / max(duration_s, 1e-9)
+        frame_bytes = BYTES_PER_SAMPLE * channels
+        most = (MAX_WAV_BYTES - HEADER_BYTES) / frame_bytes / max(duration_s, 1e-9)
         rate_hz = max(1, int(min(rate_hz, most)))
-        return cls(path=path, rate_hz=rate_hz, frames=round(duration_s * rate_hz))
+        frames = round(duration_s * rate_hz)
+        return cls(path=path, rate_hz=rate_hz, frames=frames, channels=channels)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Of a sample of all channels."""
+        return BYTES_PER_SAMPLE * self.channels
 
     @property
     def size_bytes(self) -> int:
         """Of header and samples."""
-        return HEADER_BYTES + BYTES_PER_SAMPLE * self.frames
+        return HEADER_BYTES + self.frame_bytes * self.frames
 
     def header(self) -> bytes:
         """The canonical 44 bytes."""
-        data_bytes = BYTES_PER_SAMPLE * self.frames
-        rate = self.rate_hz
+        data_bytes = self.frame_bytes * self.frames
         return struct.pack(
-            *("<4sI4s4sIHHIIHH4sI", b"RIFF", data_bytes + 36, b"WAVE", b"fmt ", 16, 1, 1, rate),
-            *(rate * BYTES_PER_SAMPLE, BYTES_PER_SAMPLE, 8 * BYTES_PER_SAMPLE, b"data", data_bytes),
+            *("<4sI4s4sIHHIIHH4sI", b"RIFF", data_bytes + 36, b"WAVE", b"fmt ", 16, 1),
+            *(self.channels, self.rate_hz, self.rate_hz * self.frame_bytes, self.frame_bytes),
+            *(8 * BYTES_PER_SAMPLE, b"data", data_bytes),
         )
 
     def read(self, first: int, last: int) -> Iterator[bytes]:
@@ -106,10 +115,17 @@ class Wav:
             first += len(silence)
 
     def _samples(self, offset: int) -> Iterator[bytes]:
-        frame, skip = divmod(offset, BYTES_PER_SAMPLE)
-        start_s = frame / self.rate_hz
+        frame, skip = divmod(offset, self.frame_bytes)
+        blocks = audio.stream(
+            self.path,
+            sample_rate_hz=self.rate_hz,
+            start_s=frame / self.rate_hz,
+            all_channels=self.channels > 1,
+        )
         try:
-            for block in audio.stream(self.path, sample_rate_hz=self.rate_hz, start_s=start_s):
+            for block in blocks:
+                if block.size != len(block) * self.channels:
+                    return  # The file was changed since it was indexed.
                 samples = np.clip(np.round(block * 32_767), -32_768, 32_767).astype("<i2")
                 yield samples.tobytes()[skip:]
                 skip = 0

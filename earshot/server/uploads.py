@@ -50,13 +50,15 @@ class Uploads:
         suffix = PurePath(shown).suffix.lower()
         upload_id = f"{PREFIX}{uuid.uuid4().hex}"
         path = Path(self._folder.name, upload_id + (suffix if suffix in AUDIO_SUFFIXES else ""))
-        with path.open("xb") as file:
-            shutil.copyfileobj(source, file)
         try:
+            with path.open("xb") as file:
+                shutil.copyfileobj(source, file)
             record = _record(path)
-        except AudioError as error:
-            path.unlink()
-            raise AudioError(shown, error.reason) from error
+        except BaseException as error:
+            path.unlink(missing_ok=True)
+            if isinstance(error, AudioError):
+                raise AudioError(shown, error.reason) from error
+            raise
         upload = Upload(id=upload_id, name=shown, record=record)
         with self._lock:
             self._kept[upload_id] = upload

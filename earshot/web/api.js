@@ -9,20 +9,26 @@ let asking = null;
 function askForToken() {
   asking ??= new Promise((resolve) => {
     const [dialog, form, error] = [byId("login"), byId("login-form"), byId("login-error")];
-    dialog.addEventListener("cancel", (event) => event.preventDefault());
-    form.addEventListener("submit", async (event) => {
+    const answered = new AbortController();
+    const { signal } = answered;
+    error.textContent = byId("token").value = "";
+    dialog.addEventListener("cancel", (event) => event.preventDefault(), { signal });
+    const ask = async (event) => {
       event.preventDefault();
       const body = JSON.stringify({ token: byId("token").value });
       const headers = { "content-type": "application/json" };
       const reply = await fetch("/api/login", { method: "POST", headers, body });
       if (!reply.ok) {
-        error.textContent = "That is not the token.";
+        const told = await reply.json().catch(() => ({}));
+        error.textContent = reply.status === 429 ? told.detail : "That is not the token.";
         return;
       }
       asking = null;
+      answered.abort();
       dialog.close();
       resolve();
-    });
+    };
+    form.addEventListener("submit", ask, { signal });
     dialog.showModal();
   });
   return asking;
