@@ -59,7 +59,10 @@ def parse_condition(text: str) -> Condition:
             f"{', '.join(FIELDS)} and an operator of {' '.join(OPERATORS)}{hint}"
         )
     field, relation = cast("Any", match[1]), cast("Any", match[2])
-    condition = Condition(field=field, operator=relation, value=_value(field, match[3]))
+    value = _value(field, match[3])
+    if field == "path" and relation in ("=", "!="):
+        value = _file(str(value))
+    condition = Condition(field=field, operator=relation, value=value)
     check_condition(condition)
     return condition
 
@@ -73,6 +76,12 @@ def _value(field: str, text: str) -> str | float:
         return float(text)
     except ValueError:
         raise EarshotError(f"{field} is compared with a number, not with {text!r}") from None
+
+
+def _file(text: str) -> str:
+    """The path that a file has in an index: its folder's own, and its name even if it is a link."""
+    path = Path(text)
+    return str(Path(_folder(str(path.parent)), path.name)) if path.name else _folder(text)
 
 
 def _folder(text: str) -> str:

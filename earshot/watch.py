@@ -50,10 +50,14 @@ class WatchConfig:
     every_s: float | None = None
 
     def __post_init__(self) -> None:
-        if self.settle_s < 0 or (self.every_s is not None and self.every_s <= 0):
+        if not self.settle_s >= 0:
             raise EarshotError(
-                f"look every {self.every_s} s, settle for {self.settle_s} s: seconds must be "
-                f"above 0, or 0 for files that need not settle"
+                f"settle for {self.settle_s} s: seconds must be 0 or more; 0 takes files at once"
+            )
+        if self.every_s is not None and not self.every_s > 0:
+            raise EarshotError(
+                f"look every {self.every_s} s: seconds must be above 0; leave it away to wait for "
+                f"events of the file system"
             )
 
 

@@ -29,7 +29,16 @@ def test_a_folder_is_taken_from_where_one_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert parse_condition("folder = rain/").value == str(tmp_path.resolve() / "rain")
+    here = tmp_path.resolve()
+    assert parse_condition("folder = rain/").value == str(here / "rain")
+    assert parse_condition("path = rain/../a.wav").value == str(here / "a.wav")
+    assert parse_condition("path != 'a.wav'").value == str(here / "a.wav")
+    assert parse_condition("path >= a.wav").value == "a.wav", "an order of texts, not a file"
+    (here / "linked.wav").symlink_to(here / "elsewhere.wav")
+    assert parse_condition("path = linked.wav").value == str(here / "linked.wav")
+    (here / "sounds").mkdir()
+    (here / "link").symlink_to(here / "sounds")
+    assert parse_condition(f"path = {here}/link/a.wav").value == str(here / "sounds" / "a.wav")
 
 
 @pytest.mark.parametrize(

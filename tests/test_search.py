@@ -298,7 +298,7 @@ def test_queries_from_a_file(tmp_path: Path) -> None:
     path.write_text("text\nrain\n")
     with pytest.raises(EarshotError, match="no column `query`"):
         read_queries(path)
-    with pytest.raises(EarshotError, match="cannot read"):
+    with pytest.raises(EarshotError, match=r"absent.csv: no such file or directory; give a CSV"):
         read_queries(tmp_path / "absent.csv")
 
 
@@ -350,6 +350,28 @@ def test_a_moment_in_a_long_recording(real_model: Model, tmp_path: Path) -> None
 
 def named(path: str, vectors: np.ndarray) -> EmbeddedFile:
     return with_segments(f"/sounds/{path}", vectors)
+
+
+def test_a_name_that_reads_like_an_exclusion(random_model: Model) -> None:
+    store = create_store(":memory:", model_manifest(random_model))
+    rest = noisy(random_model, 3)
+    names = ("No_Parking_Sign.wav", "parking sign falls.wav", "dog.wav")
+    store.put([named(name, row[None]) for name, row in zip(names, rest, strict=True)])
+    searcher = Searcher(random_model, store)
+    hits = searcher.ask(Question(text="no parking sign")).hits
+    assert {hit.path for hit in hits} == {f"/sounds/{name}" for name in names[:2]}
+    assert {hit.sound for hit in hits} == {None}
+    for question in (
+        Question(text="no dog"),
+        Question(text="no parking sign", without=("dog",)),
+        Question(text="no parking sign", by="sound"),
+        Question(
+            text="no parking sign",
+            where=(Condition(field="path", operator="=", value="/sounds/dog.wav"),),
+        ),
+    ):
+        with pytest.raises(EarshotError, match="only says what must not be heard"):
+            searcher.ask(question)
 
 
 def test_words_of_names_count_beside_sound(random_model: Model) -> None:

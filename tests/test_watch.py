@@ -244,5 +244,6 @@ def test_what_became_of_files() -> None:
 def test_senseless_seconds_are_refused() -> None:
     with pytest.raises(EarshotError, match="seconds must be above 0"):
         WatchConfig(every_s=0)
-    with pytest.raises(EarshotError, match="seconds must be above 0"):
-        WatchConfig(settle_s=-1)
+    for settle_s in (-1.0, float("nan")):
+        with pytest.raises(EarshotError, match=r"^settle for \S+ s: seconds must be 0 or more"):
+            WatchConfig(settle_s=settle_s)

@@ -70,6 +70,11 @@ def search(
         where=tuple(map(parse_condition, where or ())),
         by=by.value,
     )
+    if (without or unlike) and not like and query is None and queries is None:
+        raise EarshotError(
+            "--not and --unlike say what must not be heard; say also what to listen for: a query "
+            "in quotes, --queries FILE.csv or --like FILE"
+        )
     texts = asked(query, read_queries(queries) if queries else None, by_example=bool(like))
     answers = Searcher.open(index, model).ask_many(
         [replace(common, text=text) for text in texts], k

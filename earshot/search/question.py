@@ -13,7 +13,11 @@ from earshot.search.examples import example_vectors, stored_path
 from earshot.search.phrases import Asked, take_apart
 from earshot.search.scoring import DISLIKE, DISLIKED_SHARE, EXCLUSION, Parts
 from earshot.store import is_storable
+from earshot.store.terms import says
 from earshot.types import Condition, EarshotError, Model, Question, Store
+
+# Files among which a name is looked for that reads like an exclusion.
+MOST_NAMED = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,7 +54,7 @@ def plans_of(questions: Sequence[Question], model: Model, store: Store) -> list[
     Raises:
         EarshotError: a question that asks for nothing, an empty text, an unusable example.
     """
-    asked = [asked_of(question) for question in questions]
+    asked = [asked_of(question, store) for question in questions]
     sentences = dict.fromkeys(
         text
         for question, one in zip(questions, asked, strict=True)
@@ -64,8 +68,10 @@ def plans_of(questions: Sequence[Question], model: Model, store: Store) -> list[
     ]
 
 
-def asked_of(question: Question) -> Asked:
+def asked_of(question: Question, store: Store) -> Asked:
     """What a question's text asks for, taken apart unless words alone count.
+
+    What only rules out ("no parking sign") may be the name of a recording: then it is that.
 
     Raises:
         EarshotError: it asks for nothing.
@@ -84,11 +90,22 @@ def asked_of(question: Question) -> Asked:
     if not asked.text and not question.like:
         if not (question.without or question.unlike or asked.without):
             require_text(question.text)
+        if question.by == "both" and is_name(question, store):
+            return Asked(text=question.text)
         raise EarshotError(
             "the question only says what must not be heard; say also what to listen for, or give "
             "an example of it (to look for these very words in names, search by words)"
         )
     return asked
+
+
+def is_name(question: Question, store: Store) -> bool:
+    """Whether a recording says the very words of a question, which asks for nothing beside them."""
+    if not question.text or question.without or question.unlike:
+        return False
+    hits = store.search_words(question.text, MOST_NAMED, question.where)
+    files = store.segments([hit.path for hit in hits]).values()
+    return any(says(file.record, question.text) for file in files)
 
 
 def plan_of(
@@ -155,7 +172,12 @@ def read_queries(path: Path) -> list[str]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise EarshotError(
+            f"cannot read {path}: {reason}; give a CSV file with a column `query`"
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise EarshotError(f"cannot read {path} as CSV: {error}") from error
     if not rows or "query" not in rows[0]:
         raise EarshotError(f"{path} has no column `query` with rows below it")

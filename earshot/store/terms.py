@@ -57,14 +57,22 @@ def fold(text: str) -> str:
 @lru_cache(maxsize=1 << 16)
 def words_of(text: str) -> tuple[str, ...]:
     """The words of a text in order: lower case, numbers without leading zeros."""
+    return tuple(word for word in all_words_of(text) if word not in IGNORED)
+
+
+def all_words_of(text: str) -> list[str]:
+    """As `words_of`, with those that say nothing."""
     folded = fold(text)
     if not folded.islower():
         folded = CAMEL.sub(" ", folded).casefold()
-    return tuple(
-        word if word[0] != "0" else word.lstrip("0") or "0"
-        for word in WORD.findall(folded)
-        if word not in IGNORED
-    )
+    words = WORD.findall(folded)
+    return [word if word[0] != "0" else word.lstrip("0") or "0" for word in words]
+
+
+def says(record: FileRecord, phrase: str) -> bool:
+    """Whether a text of a file has all words of a phrase in a row."""
+    wanted = f" {' '.join(all_words_of(phrase))} "
+    return any(wanted in f" {' '.join(all_words_of(text))} " for _, text in texts_of(record, ""))
 
 
 @lru_cache(maxsize=1 << 18)
