@@ -11,33 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from command_line import earshot, program, refused
 from conftest import make_recordings, needs
 
 from earshot.datasets.soundscape import describe_scenes, write_soundscapes
 from earshot.files import package_folder
 from earshot.types import Model
-
-
-def earshot(
-    *arguments: str | bytes | Path, cwd: Path | None = None, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "earshot", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "80", **environment},
-        timeout=300,
-    )
-
-
-def refused(done: subprocess.CompletedProcess[str]) -> str:
-    """A user's error: exit code 2, one line, no traceback."""
-    assert done.returncode == 2, done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("earshot: ")
-    return lines[0]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +26,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
     folder = tmp_path_factory.mktemp("cli")
     make_recordings(folder / "sounds", 4)
     (folder / "sounds" / "empty.wav").touch()
-    done = earshot(
+    done = program(
         *("index", "sounds", "--to", "index", "--model", "tags-mn05", "--json"),
         cwd=folder,
         EARSHOT_HOME=str(home),
@@ -69,7 +48,7 @@ def test_index_again_in_words(indexed: Path, home: Path) -> None:
 
 
 def test_search_in_json_and_words(indexed: Path, home: Path) -> None:
-    done = earshot(
+    done = program(
         "search", "index", "rain", "-k", "2", "--json", cwd=indexed, EARSHOT_HOME=str(home)
     )
     assert done.returncode == 0, done.stderr
@@ -172,7 +151,7 @@ def test_models(home: Path) -> None:
 
 
 def test_help_names_every_command() -> None:
-    done = earshot("--help")
+    done = program("--help")
     assert done.returncode == 0
     for command in ("index", "search", "embed", "models", "demo"):
         assert command in done.stdout
@@ -186,6 +165,8 @@ def test_bad_input_is_one_line(indexed: Path, home: Path, tmp_path: Path) -> Non
     assert "nowhere" in refused(earshot("search", "nowhere", "rain", **run))
     assert "no index here" in refused(earshot("search", "sounds", "rain", **run))
     assert "query is empty" in refused(earshot("search", "index", " ", **run))
+    alone = refused(earshot("search", "index", "--not", "dog", **run))
+    assert "say also what to listen for" in alone
     assert "either a query" in refused(earshot("search", "index", **run))
     assert "cannot read the filter" in refused(
         earshot("search", "index", "x", "--where", "a", **run)
@@ -196,7 +177,7 @@ def test_bad_input_is_one_line(indexed: Path, home: Path, tmp_path: Path) -> Non
     assert not (indexed / "new").exists()
     assert "-k" in refused(earshot("search", "index", "x", "-k", "0", **run))
     assert "--nope" in refused(earshot("search", "index", "x", "--nope", **run))
-    assert "query" in refused(earshot("search", "index", b"ra\xffin", **run))
+    assert "query" in refused(program("search", "index", b"ra\xffin", **run))
     assert "ends with this command" in refused(
         earshot("index", "sounds", "--to", ":memory:", **run)
     )
@@ -214,7 +195,7 @@ def test_names_that_are_no_text_reach_the_json(home: Path, tmp_path: Path) -> No
     (tmp_path / "sounds" / "000.wav").rename(tmp_path / "sounds" / strange)
     make_recordings(tmp_path / "sounds", 1)
     run = {"cwd": tmp_path, "EARSHOT_HOME": str(home), "PYTHONIOENCODING": "utf-8:strict"}
-    done = earshot("index", "sounds", "--to", "index", "--model", "tags-mn05", "--json", **run)
+    done = program("index", "sounds", "--to", "index", "--model", "tags-mn05", "--json", **run)
     assert done.returncode == 0, done.stderr
     (broken,) = json.loads(done.stdout)["broken"]
     assert "UTF-8" in broken["reason"]
@@ -243,7 +224,7 @@ def test_interrupted_says_so(home: Path, tmp_path: Path) -> None:
 
 
 def test_another_model_is_refused_with_the_way_out(indexed: Path, home: Path) -> None:
-    done = earshot(
+    done = program(
         *("index", "sounds", "--to", "index", "--model", "tags"),
         cwd=indexed,
         EARSHOT_HOME=str(home),

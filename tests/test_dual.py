@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from command_line import earshot, refused
 from conftest import make_recordings
-from test_cli import earshot, refused
 
 from earshot.encoders.aggregate import TINY as TINY_TRANSFORMER
 from earshot.encoders.passt import PaSST

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import earshot, refused
 from conftest import make_recordings, needs
-from test_cli import earshot, refused
 from tiny_hub import save_clap, save_pe
 
 from earshot.audio import segments

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from command_line import earshot, refused
 from conftest import needs
-from test_cli import earshot, refused
 
 from earshot.encoders.beats import Beats, config_from_public
 from earshot.encoders.catalogue import audio_encoder

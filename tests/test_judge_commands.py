@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import earshot, refused
 from conftest import make_recordings, needs
-from test_cli import earshot, refused
 
 MODEL = "tags-mn05"  # random weights: everything runs, and what it hears means nothing
 

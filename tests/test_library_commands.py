@@ -10,8 +10,8 @@ from queue import Queue
 from typing import Any
 
 import pytest
+from command_line import earshot, refused
 from conftest import make_recordings
-from test_cli import earshot, refused
 
 from earshot.store import open_store
 from earshot.types import Model

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from command_line import earshot, refused
 from conftest import make_recordings
-from test_cli import earshot, refused
 from tiny_hub import save_clap, save_pe
 
 from earshot import checkpoints

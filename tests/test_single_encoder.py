@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from command_line import earshot, refused
 from conftest import make_recordings
-from test_cli import earshot, refused
 
 from earshot import audio
 from earshot.encoders.catalogue import audio_encoder

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from command_line import earshot, refused
 from lightning_fabric import Fabric
-from test_cli import earshot, refused
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from earshot.batches import Batch, BatchConfig
