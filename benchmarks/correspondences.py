@@ -190,7 +190,7 @@ class Bench:
         losses = []
         for epoch in range(made.epochs):
             training.epoch, training.step = epoch, 0
-            losses.append([training.one_step(batch) for batch in training.batches(epoch)])
+            losses.append([float(training.one_step(batch)) for batch in training.batches(epoch)])
         self.heads[name] = {
             key: value.clone() for key, value in network.state_dict().items() if "_head." in key
         }

@@ -154,7 +154,10 @@ def ours(case: Case, run: Recipe, network: DualEncoder, pairs: Pairs) -> Made:
             network.audio.encoder.compile()
             network.text.network.compile()
 
-    return lambda batch: training.one_step(batch.to(fabric.device)), batches(), finish
+    def step(batch: Batch) -> float:
+        return float(training.one_step(batch.to(fabric.device)))
+
+    return step, batches(), finish
 
 
 class WholeClips:

@@ -133,8 +133,10 @@ class TrainingWatch:
         self.console = Console(stderr=True)
         self.started_s = time.monotonic()
 
-    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+    def step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
         """Show where the epoch is."""
+        if loss is None:
+            return
         for logger in self.loggers:
             logger.log_metrics({"step_loss": loss}, step=epoch * steps + step)
         if self.console.is_terminal and not self.quiet:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from command_line import earshot, refused
+from command_line import earshot, program, refused
 from lightning_fabric import Fabric
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -23,6 +23,8 @@ from earshot.datasets.soundscape import write_soundscapes
 from earshot.encoders.text import TextConfig
 from earshot.encoders.tiny_text import tiny_text_folder
 from earshot.model.dual import AudioSide, DualEncoder, DualEncoderConfig, TextSide
+from earshot.train import start
+from earshot.train.loop import READ_STEPS
 from earshot.train.objective import build_objective
 from earshot.train.recipe import (
     DataConfig,
@@ -50,7 +52,7 @@ class Silent:
     def __init__(self, stop_after: int | None = None) -> None:
         self.left = stop_after
 
-    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+    def step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
         if self.left is not None:
             self.left -= 1
             if self.left == 0:
@@ -203,6 +205,22 @@ def test_two_processes_have_the_gradients_of_one(text_folder: Path, tmp_path: Pa
         assert_same(gradients, shared)
 
 
+def test_two_processes_from_the_command_line(text_folder: Path, data: Path, tmp_path: Path) -> None:
+    """Each takes half of every batch; the first alone writes and tells."""
+    (tmp_path / "recipe.json").write_text(resolved(recipe(text_folder, epochs=1)))
+    out = tmp_path / "run"
+    command = ("train", tmp_path / "recipe.json", "--data", data, "--out", out)
+    done = program(*command, "--processes", "2", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch   1/1") == 1
+    (row,) = RunFolder(path=out).history()
+    assert row["loss"] > 0
+    assert RunFolder(path=out).load_state()["epoch"] == 1
+    names = {"recipe.json", "data.json", "environment.json", "metrics.jsonl", "metrics.csv"}
+    assert {path.name for path in out.iterdir()} == names | {"state.pt", "best", "last", "plots"}
+    assert "holds a run" in refused(earshot(*command, "--processes", "2", "--device", "cpu"))
+
+
 def test_a_run_goes_on_as_if_it_had_not_been_interrupted(
     text_folder: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -211,6 +229,8 @@ def test_a_run_goes_on_as_if_it_had_not_been_interrupted(
     steps = 40 // 8
     with pytest.raises(KeyboardInterrupt):
         run(given, data, tmp_path / "stopped", Silent(stop_after=steps + 2))
+    drawn = {path.name for path in (tmp_path / "stopped" / "plots").iterdir()}
+    assert drawn == {"loss.png", "metrics.png"}
     resumed = run(given, data, tmp_path / "stopped", resume=True)
     assert resumed == whole
     one, other = (RunFolder(path=tmp_path / n).load_state() for n in ("whole", "stopped"))
@@ -242,15 +262,92 @@ def test_a_run_interrupted_while_it_writes_its_best_model_goes_on(
     assert weights[0] == weights[1]
 
 
+KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+import matplotlib.figure, safetensors.torch, transformers
+from earshot.train.recipe import recipe_from
+from earshot.train.start import Job, train
+
+class Silent:
+    def step(self, *told): pass
+    def epoch(self, row): pass
+
+def child():
+    resume = (out / "recipe.json").is_file()
+    job = Job(recipe=given, data=data, out=out, device="cpu", resume=resume)
+    train(job, lambda first: Silent())
+
+def seen():
+    return sorted(os.listdir(out)) if out.is_dir() else []
+
+given = recipe_from(Path(sys.argv[1]).read_text())
+data, out, rounds = Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+chance, kills, drafts = random.Random(4), 0, 0
+while True:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            child()
+        except BaseException as error:
+            print(repr(error), file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    # What comes and goes in the folder is what is being saved: killed right then, or a bit later.
+    changes, wait_s = chance.randint(1, 16), chance.choice([0.0, 0.0, 0.002, 0.02])
+    before, ended = seen(), 0
+    while not ended and changes:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        now = seen()
+        changes -= kills < rounds and now != before
+        before = now
+        time.sleep(0.001)
+    if not ended:
+        time.sleep(wait_s)
+        os.kill(pid, signal.SIGKILL)
+        ended, status = os.waitpid(pid, 0)
+    if os.WIFEXITED(status):
+        sys.exit(os.WEXITSTATUS(status) or (0 if kills else 3))
+    kills += 1
+    drafts += any(name.startswith(".") for name in seen())
+    print(kills, drafts, flush=True)
+"""
+
+
+def test_a_run_killed_at_any_moment_goes_on(text_folder: Path, data: Path, tmp_path: Path) -> None:
+    given = recipe(text_folder, ema=0.9)
+    whole = run(given, data, tmp_path / "whole")
+    (tmp_path / "recipe.json").write_text(resolved(given))
+    arguments = (tmp_path / "recipe.json", data, tmp_path / "killed", "4")
+    command = [sys.executable, "-c", KILLED, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) >= 1, "killed in the middle of saving at least once"
+    folders = [RunFolder(path=tmp_path / name) for name in ("whole", "killed")]
+    assert folders[1].history() == whole
+    one, other = (folder.load_state() for folder in folders)
+    for kind in ("network", "average"):
+        assert one[kind].keys() == other[kind].keys()
+        assert all(torch.equal(one[kind][name], other[kind][name]) for name in one[kind])
+    for name in ("best", "last"):
+        weights = [folder.path / name / "model.safetensors" for folder in folders]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert {path.name for path in folders[1].path.iterdir()} == {
+        path.name for path in folders[0].path.iterdir()
+    }
+
+
 def test_a_run_interrupted_before_it_began_begins_anew(
     text_folder: Path, data: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "data.json").write_text("{}")
+    (folder / f".recipe.json.{'0' * 32}").write_text("{")
     given = recipe(text_folder, epochs=1)
     assert len(run(given, data, folder)) == 1
     assert json.loads((folder / "data.json").read_text())["train"]
+    assert not list(folder.glob(".*"))
 
 
 def test_a_run_folder_tells_all(text_folder: Path, data: Path, tmp_path: Path) -> None:
@@ -339,6 +436,47 @@ def test_ctrl_c_within_a_step_waits_for_its_end(
         run(given, data, tmp_path / "stopped")
     assert RunFolder(path=tmp_path / "stopped").load_state()["step"] == 1
     assert run(given, data, tmp_path / "stopped", resume=True) == whole
+
+
+def test_losses_are_read_every_few_steps(text_folder: Path, data: Path, tmp_path: Path) -> None:
+    told: list[float | None] = []
+
+    class Watching(Silent):
+        def step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
+            told.append(loss)
+
+    given = recipe(text_folder, epochs=1, batches=BatchConfig(pairs=3, crop_s=1.0, workers=0))
+    run(given, data, tmp_path / "run", Watching())
+    assert len(told) == 40 // 3
+    steps = [number for number, loss in enumerate(told, 1) if loss is not None]
+    assert steps == [READ_STEPS, len(told)]
+
+
+@pytest.mark.parametrize(("stop_after", "last"), [(None, 5), (3, 4)])
+def test_what_was_learnt_since_a_loss_that_is_no_number_is_not_saved(
+    text_folder: Path, data: Path, tmp_path: Path, stop_after: int | None, last: int
+) -> None:
+    """Found at the next look, or on Ctrl-C before that; the epoch before stays."""
+    given = recipe(text_folder, epochs=2)
+    with pytest.raises(KeyboardInterrupt):
+        run(given, data, tmp_path / "run", Silent(stop_after=5 + 1))
+    before = (tmp_path / "run" / "state.pt").read_bytes()
+    real, calls = start.Training.one_step, []
+
+    def ruined(self: start.Training, batch: Any) -> torch.Tensor:
+        loss = real(self, batch)
+        calls.append(self.step)
+        if len(calls) == 2:
+            self.unread[-1] = loss * float("nan")
+        return loss
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(start.Training, "one_step", ruined)
+        with pytest.raises(EarshotError, match="loss is nan in epoch 2, step 3; epoch 1 is in"):
+            run(given, data, tmp_path / "run", Silent(stop_after), resume=True)
+    assert calls[-1] == last
+    assert (tmp_path / "run" / "state.pt").read_bytes() == before
+    assert (tmp_path / "run" / "plots" / "loss.png").is_file()
 
 
 def test_impostors_of_validation_stay(text_folder: Path, data: Path, tmp_path: Path) -> None:

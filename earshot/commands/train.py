@@ -160,7 +160,8 @@ def require_logger(kind: str | None) -> None:
         return
     if kind not in packages:
         raise EarshotError(f"--log {kind}: there are tensorboard and wandb; CSV is always written")
-    if importlib.util.find_spec(kind) is None:
+    found = importlib.util.find_spec(kind)
+    if found is None or found.origin is None:  # A mere folder of that name has no origin.
         raise EarshotError(f"{kind} is not installed; run: pip install {packages[kind]}")
 
 

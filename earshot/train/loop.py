@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+# Between looks at the losses: each makes the processor wait for a GPU.
+READ_STEPS = 10
+
+
 class DivergedError(EarshotError):
     """A training that came to values which are no numbers."""
 
@@ -39,8 +43,8 @@ class DivergedError(EarshotError):
 class Watch(Protocol):
     """Who is told how training goes."""
 
-    def step(self, epoch: int, step: int, steps: int, loss: float) -> None:
-        """A step was made."""
+    def step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
+        """A step was made; the losses are looked at every few steps, else there is None."""
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """An epoch has ended; the figures of its line."""
@@ -73,6 +77,7 @@ class Training:
         self.history: list[dict[str, Any]] = []
         self.epoch, self.step, self.settled = 0, 0, False
         self.losses: list[float] = []
+        self.unread: list[torch.Tensor] = []
         self.read: dict[str, torch.Tensor] | None = {} if recipe.model.text.frozen else None
 
     def averaged(self) -> AveragedModel:
@@ -111,22 +116,25 @@ class Training:
                 self.network.train()
                 for batch in self.batches(self.epoch, self.step):
                     with control_c_deferred():
-                        loss = self.one_step(batch.to(self.fabric.device))
+                        self.one_step(batch.to(self.fabric.device))
+                        if self.step % READ_STEPS == 0 or self.step == self.steps:
+                            self.read_losses()
+                    loss = None if self.unread else self.losses[-1]
                     watch.step(self.epoch, self.step, self.steps, loss)
                 watch.epoch(self.end_epoch())
         except KeyboardInterrupt:
             with control_c_deferred():
+                self.read_losses()
                 self.run.save_state(self.state())
             raise
 
-    def one_step(self, batch: Any) -> float:
-        """Learn from one batch."""
+    def one_step(self, batch: Any) -> torch.Tensor:
+        """Learn from one batch; gives the loss, which nobody has waited for yet."""
         number = self.epoch * self.steps + self.step
         self.seed(number)
         self.rates.apply(self.optimizer, number)
-        loss = float(backward(self.network, batch, self.objective, self.fabric, self.recipe.chunk))
-        if not math.isfinite(loss):
-            raise self.diverged(f"the loss is {loss}")
+        loss = backward(self.network, batch, self.objective, self.fabric, self.recipe.chunk)
+        self.unread.append(loss)
         if self.recipe.optimizer.clip_norm:
             # In half precision gradients may overflow: the scaler leaves out such a step.
             self.fabric.clip_gradients(
@@ -139,9 +147,24 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update_parameters(self.network)
-        self.losses.append(loss)
         self.step += 1
         return loss
+
+    def read_losses(self) -> None:
+        """Look at the losses since the last look.
+
+        Raises:
+            DivergedError: one is no number; what has been learnt since is not saved.
+        """
+        if not self.unread:
+            return
+        first = self.step - len(self.unread) + 1
+        found = torch.stack(self.unread).tolist()
+        for number, loss in enumerate(found, first):
+            if not math.isfinite(loss):
+                raise self.diverged(f"the loss is {loss}", number)
+        self.losses += found
+        self.unread = []
 
     def seed(self, number: int) -> None:
         """Let chance follow from the step; impostors are the same in all processes."""
@@ -153,7 +176,7 @@ class Training:
         """Judge, note and save."""
         found = self.judge()
         if not math.isfinite(found.loss):
-            raise self.diverged(f"the validation loss is {found.loss}")
+            raise self.diverged(f"the validation loss is {found.loss}", self.steps)
         with control_c_deferred():
             return self.noted(found)
 
@@ -181,9 +204,8 @@ class Training:
         self.run.save_state(self.state())
         return row
 
-    def diverged(self, what: str) -> DivergedError:
+    def diverged(self, what: str, step: int) -> DivergedError:
         """What is said of a training that cannot go on."""
-        step = min(self.step + 1, self.steps)
         kept = f"epoch {self.epoch} is in {self.run.path}" if self.epoch else "no epoch was saved"
         return DivergedError(
             f"{what} in epoch {self.epoch + 1}, step {step}; {kept}: try a lower optimizer.rate, "

@@ -16,6 +16,8 @@ import errno
 import io
 import json
 import platform
+import re
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +41,8 @@ STATE = "state.pt"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Written before recipe.json, which makes a run of a folder; all that an interrupted start leaves.
 BEFORE_RECIPE = ("data.json", "environment.json")
+# What is written beside its place until it is whole; a killed run leaves it.
+DRAFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}(?:\.old)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +60,22 @@ class RunFolder:
         """
         if not self.path.exists():
             return
-        if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= set(BEFORE_RECIPE):
+        if self.path.is_dir() and all(map(is_of_a_start, self.path.iterdir())):
             return
         if (self.path / "recipe.json").is_file():
             raise EarshotError(
                 f"{self.path} holds a run; go on with it by --resume, or name a new folder"
             )
         raise EarshotError(f"{self.path} holds other files; name a new folder")
+
+    def clear_drafts(self) -> None:
+        """Delete what a killed run had not written to its end."""
+        for draft in self.path.glob(".*") if self.writes else ():
+            if DRAFT.fullmatch(draft.name):
+                if draft.is_dir():
+                    shutil.rmtree(draft, ignore_errors=True)
+                else:
+                    draft.unlink(missing_ok=True)
 
     def begin(self, recipe: Recipe, data: Mapping[str, Any]) -> None:
         """Note what a new run is of."""
@@ -133,6 +146,14 @@ class RunFolder:
         if self.writes:
             with disk_errors(self.path), atomic_write(self.path / name) as file:
                 file.write(text.encode())
+
+
+def is_of_a_start(path: Path) -> bool:
+    """Whether an interrupted start may have left a file: before there is a recipe."""
+    draft = DRAFT.fullmatch(path.name)
+    return path.name in BEFORE_RECIPE or (
+        draft is not None and draft["name"] in (*BEFORE_RECIPE, "recipe.json")
+    )
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from earshot.model.tensors import torch_device
 from earshot.teach import Teachers, load_teachers
 from earshot.train.data import load_one, load_training
 from earshot.train.frozen import validation_vectors, with_frozen_features
-from earshot.train.loop import Material, Training, Watch
+from earshot.train.loop import DivergedError, Material, Training, Watch
 from earshot.train.plots import draw
 from earshot.train.recipe import Recipe, first_difference
 from earshot.train.run import RunFolder, fingerprint
@@ -88,6 +88,7 @@ def one_process(fabric: Any, job: Job, watch: Callable[[bool], Watch]) -> list[d
     }
     if teachers is not None:
         data["teachers"] = [teacher.fingerprint for teacher in teachers.teachers]
+    run.clear_drafts()
     if not job.resume:
         run.begin(recipe, data)
     elif run.data() != data:
@@ -107,10 +108,19 @@ def one_process(fabric: Any, job: Job, watch: Callable[[bool], Watch]) -> list[d
         if recipe.compile:
             network.audio.encoder.compile()
             network.text.network.compile()
-        training.fit(watch(fabric.is_global_zero))
-    if fabric.is_global_zero and training.history:
-        draw(training.history, job.out / "plots")
+        try:
+            training.fit(watch(fabric.is_global_zero))
+        except (KeyboardInterrupt, DivergedError):
+            draw_if_first(training, job)
+            raise
+    draw_if_first(training, job)
     return training.history if fabric.is_global_zero else []
+
+
+def draw_if_first(training: Training, job: Job) -> None:
+    """Draw how it went so far, in the first process."""
+    if training.fabric.is_global_zero and training.history:
+        draw(training.history, job.out / "plots")
 
 
 def resumed_recipe(run: RunFolder, asked: Recipe) -> Recipe:
