@@ -5,12 +5,12 @@ whole search, so networks of the BERT family (MiniLM among them) run here in pla
 transformers to 1e-5; every other network goes through transformers.
 
 Devlin et al. 2019 (BERT); Reimers and Gurevych 2019 (mean pooling of token vectors).
-Axis legend: N sentences, L tokens, H heads, D dimension.
+Axis legend: N sentences, L tokens of one, T tokens of all, D dimension.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -72,7 +72,7 @@ class BertEncoder:
         self.eps = float(network["layer_norm_eps"])
         self.dimension = int(network["hidden_size"])
         weights = load_file(folder / "model.safetensors")
-        self.weights = {key.removeprefix("bert."): value for key, value in weights.items()}
+        self.weights = arranged({key.removeprefix("bert."): w for key, w in weights.items()})
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.config.max_tokens)
@@ -80,76 +80,118 @@ class BertEncoder:
     def __call__(self, sentences: Sequence[str]) -> Array:
         """Encode N sentences to unit vectors (N, D).
 
-        Sentences of equal length in tokens go together, so nothing is padded and a vector cannot
-        depend on its batch.
+        Sentences meet in matrix products alone, token by token: nothing is padded, and a vector
+        does not depend on its batch.
         """
         tokens = [encoding.ids for encoding in self.tokenizer.encode_batch(list(sentences))]
         vectors = np.empty((len(tokens), self.dimension), dtype=np.float32)
 
-        def fill(same: list[int]) -> None:
-            vectors[same] = self.pooled(np.array([tokens[i] for i in same]))
+        def fill(batch: list[list[int]]) -> None:
+            order = [i for same in batch for i in same]
+            vectors[order] = self.pooled([np.array([tokens[i] for i in same]) for same in batch])
 
-        groups = equal_lengths(tokens)
-        if len(groups) == 1:  # A single query: starting threads would take longer than it.
-            fill(groups[0])
+        batches = batches_of(equal_lengths(tokens))
+        if len(batches) == 1:  # Some queries: starting threads would take longer than them.
+            fill(batches[0])
             return vectors
         with ThreadPoolExecutor() as pool:
-            list(pool.map(fill, groups))
+            list(pool.map(fill, batches))
         return vectors
 
-    def pooled(self, tokens: NDArray[np.int64]) -> Array:
-        """Sentences of one length, token ids (N, L), to unit vectors (N, D)."""
-        states = self.token_vectors(tokens)
+    def pooled(self, groups: Sequence[NDArray[np.int64]]) -> Array:
+        """Sentences in groups of one length each, token ids (N, L), to unit vectors (N, D)."""
         ends = {"cls": 0, "last": -1}
         pooling = self.config.pooling
-        pooled = states[:, ends[pooling]] if pooling in ends else states.mean(1)
+        pooled = np.concatenate(
+            [
+                states[:, ends[pooling]] if pooling in ends else states.mean(1)
+                for states in apart(self.token_vectors(groups), [ids.shape for ids in groups])
+            ]
+        )
         return np.asarray(pooled / np.linalg.norm(pooled, axis=1, keepdims=True))
 
-    def token_vectors(self, tokens: NDArray[np.int64]) -> Array:
-        """Token ids (N, L) to the last layer's states (N, L, D)."""
+    def token_vectors(self, groups: Sequence[NDArray[np.int64]]) -> Array:
+        """Token ids (N, L) of groups to the last layer's states (T, D), one group after another."""
         table = self.weights
+        shapes = [ids.shape for ids in groups]
+        tokens = np.concatenate([ids.ravel() for ids in groups])
+        places = np.concatenate([np.tile(np.arange(length), n) for n, length in shapes])
         states = table["embeddings.word_embeddings.weight"][tokens]
-        states = states + table["embeddings.position_embeddings.weight"][: tokens.shape[1]]
+        states = states + table["embeddings.position_embeddings.weight"][places]
         states = states + table["embeddings.token_type_embeddings.weight"][0]
         states = self.norm(states, "embeddings.LayerNorm")
         for number in range(self.layers):
             layer = f"encoder.layer.{number}"
-            attended = self.linear(self.attend(states, layer), f"{layer}.attention.output.dense")
+            attended = self.attend(self.linear(states, f"{layer}.attention.self"), shapes)
+            attended = self.linear(attended, f"{layer}.attention.output.dense")
             states = self.norm(states + attended, f"{layer}.attention.output.LayerNorm")
             hidden = self.linear(states, f"{layer}.intermediate.dense")
             changed = self.linear(gelu(hidden), f"{layer}.output.dense")
             states = self.norm(states + changed, f"{layer}.output.LayerNorm")
         return states
 
-    def attend(self, states: Array, layer: str) -> Array:
-        """Self-attention over L of (N, L, D)."""
-        n, length, dimension = states.shape
-
-        def heads(name: str) -> Array:
-            projected = self.linear(states, f"{layer}.attention.self.{name}")
-            return projected.reshape(n, length, self.heads, -1).transpose(0, 2, 1, 3)
-
-        query, key, value = heads("query"), heads("key"), heads("value")
-        scores = query @ key.transpose(0, 1, 3, 2) / np.float32(np.sqrt(query.shape[-1]))
-        scores = np.exp(scores - scores.max(-1, keepdims=True))
-        mixed = (scores / scores.sum(-1, keepdims=True)) @ value
-        return np.asarray(mixed.transpose(0, 2, 1, 3).reshape(n, length, dimension))
+    def attend(self, projected: Array, shapes: Sequence[tuple[int, ...]]) -> Array:
+        """Self-attention within each sentence of queries, keys and values (T, 3D): (T, D)."""
+        mixed = []
+        for group in apart(projected, shapes):
+            n, length, _ = group.shape
+            parts = group.reshape(n, length, 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
+            query, key, value = parts
+            scores = query @ key.transpose(0, 1, 3, 2) / np.float32(np.sqrt(query.shape[-1]))
+            scores = np.exp(scores - scores.max(-1, keepdims=True))
+            heard = (scores / scores.sum(-1, keepdims=True)) @ value
+            mixed.append(heard.transpose(0, 2, 1, 3).reshape(n * length, -1))
+        return mixed[0] if len(mixed) == 1 else np.concatenate(mixed)
 
     def linear(self, states: Array, name: str) -> Array:
-        """An affine map of the last axis; one matrix product for all sentences."""
-        weight = self.weights[f"{name}.weight"]
-        # This way round a short sentence, which only waits for the weights, takes 2/3 of the time.
-        flat = (weight @ states.reshape(-1, weight.shape[1]).T).T
-        flat = flat + self.weights[f"{name}.bias"]
-        return np.asarray(flat.reshape(*states.shape[:-1], -1))
+        """An affine map of (T, D); one matrix product for all sentences."""
+        mapped: Array = states @ self.weights[f"{name}.weight"]
+        mapped += self.weights[f"{name}.bias"]
+        return mapped
 
     def norm(self, states: Array, name: str) -> Array:
         """Layer normalisation of the last axis."""
-        centred = states - states.mean(-1, keepdims=True)
+        centred: Array = states - states.mean(-1, keepdims=True)
         deviation = np.sqrt((centred * centred).mean(-1, keepdims=True) + np.float32(self.eps))
-        return np.asarray(
-            centred / deviation * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
-        )
+        centred /= deviation
+        centred *= self.weights[f"{name}.weight"]
+        centred += self.weights[f"{name}.bias"]
+        return centred
+
+
+def arranged(weights: Mapping[str, Array]) -> dict[str, Array]:
+    """Weights as they are multiplied: matrices (in, out), and one for query, key and value.
+
+    Short sentences wait for weights, which are read through in this order: 2/3 of the time.
+    """
+    table = dict(weights)
+    for first in [name for name in weights if name.endswith(".self.query.weight")]:
+        layer = first.removesuffix(".query.weight")
+        for kind in ("weight", "bias"):
+            parts = [table.pop(f"{layer}.{part}.{kind}") for part in ("query", "key", "value")]
+            table[f"{layer}.{kind}"] = np.concatenate(parts)
+    maps = [
+        name for name, weight in table.items() if name.startswith("encoder.") and weight.ndim == 2
+    ]
+    return table | {name: np.ascontiguousarray(table[name].T) for name in maps}
+
+
+def apart(rows: Array, shapes: Sequence[tuple[int, ...]]) -> Iterator[Array]:
+    """Rows (T, D) of groups of N sentences, L tokens each, as (N, L, D)."""
+    start = 0
+    for n, length in shapes:
+        yield rows[start : start + n * length].reshape(n, length, -1)
+        start += n * length
+
+
+def batches_of(groups: Sequence[list[int]]) -> list[list[list[int]]]:
+    """Groups of sentences together, as far as a batch's size goes."""
+    batches: list[list[list[int]]] = []
+    for group in groups:
+        if not batches or sum(map(len, batches[-1])) + len(group) > BATCH_SENTENCES:
+            batches.append([])
+        batches[-1].append(group)
+    return batches
 
 
 class TransformersEncoder:
