@@ -28,9 +28,10 @@ from earshot.datasets.soundscape import SceneQuery, describe_scenes, queries, wr
 from earshot.embed import embed_files
 from earshot.metrics import average_precision, precision
 from earshot.model import load, model_manifest
-from earshot.search.candidates import Scorer
 from earshot.search.question import Plan, plans_of
-from earshot.search.scoring import soft_minimum
+from earshot.search.scorer import Scorer
+from earshot.search.scoring import background_of, soft_minimum
+from earshot.search.sentences import Sentences
 from earshot.store import MemoryStore
 from earshot.types import Question
 
@@ -64,6 +65,7 @@ class Collection:
 
     def __init__(self, paths: Sequence[str]) -> None:
         self.model = load("tags", "cpu")
+        self.sentences = Sentences(self.model)
         manifest = model_manifest(self.model)
         cut = (manifest.segment_s, manifest.hop_s)
         files = {f.record.state.path: f for f in embed_files(paths, self.model, cut=cut)}
@@ -74,10 +76,15 @@ class Collection:
 
     def asked(self, question: Question) -> tuple[Scorer, np.ndarray]:
         """A question's scorer and each clip's best cosine with its sounds, (Q, N)."""
-        (plan,) = plans_of([question], self.model, self.store)
-        scorer = Scorer(plan, self.segments)
+        (plan,) = self.plans([question])
+        scorer = Scorer(plan, background_of(self.segments, plan.vectors))
         best = np.maximum.reduceat(scorer.vectors @ self.segments.T, self.starts, axis=1)
         return scorer, best
+
+    def plans(self, questions: Sequence[Question]) -> list[Plan]:
+        """What questions become, all of which make sense."""
+        plans = plans_of(questions, self.model, self.sentences, self.store)
+        return [plan for plan in plans if isinstance(plan, Plan)]
 
     def ships(self, question: Question) -> np.ndarray:
         """Scores as a search gives them."""
@@ -196,7 +203,7 @@ def recordings(data: Path) -> dict[str, Any]:
         plain = [clips.uncut(query.text) for query in whole.queries]
         questions = [Question(text=query.text, by="sound") for query in whole.queries]
         ships = [clips.ships(question) for question in questions]
-        plans = plans_of(questions, clips.model, clips.store)
+        plans = clips.plans(questions)
         cut = np.array([plan.sentence or len(plan.excluded) > 0 for plan in plans])
         for name, rows in (("all", np.ones(len(cut), bool)), ("taken apart", cut)):
             chosen = np.flatnonzero(rows)

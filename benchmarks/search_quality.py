@@ -34,9 +34,11 @@ from earshot.datasets.soundscape.words import WORDS
 from earshot.library import index
 from earshot.metrics import average_precision, bootstrap_interval, precision
 from earshot.model import load, model_manifest
-from earshot.search.candidates import Scorer
 from earshot.search.fusion import WORD_WEIGHT
-from earshot.search.question import plans_of
+from earshot.search.question import Plan, plans_of
+from earshot.search.scorer import Scorer
+from earshot.search.scoring import background_of
+from earshot.search.sentences import Sentences
 from earshot.store import MemoryStore
 from earshot.types import Model, Question
 
@@ -102,9 +104,11 @@ def heard(
     shape = (len(texts), len(paths))
     sound, shares, bm25 = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     deviation = np.zeros(len(texts))
-    plans = plans_of([Question(text=text) for text in texts], model, store)
+    questions = [Question(text=text) for text in texts]
+    plans = plans_of(questions, model, Sentences(model), store)
     for row, (text, plan) in enumerate(zip(texts, plans, strict=True)):
-        scorer = Scorer(plan, segments)
+        assert isinstance(plan, Plan)
+        scorer = Scorer(plan, background_of(segments, plan.vectors))
         best = np.maximum.reduceat(scorer.vectors @ segments.T, starts, axis=1)
         sound[row], deviation[row] = scorer.sound(best), scorer.background.deviation[0]
         for hit in store.search_words(text, len(paths)):

@@ -40,6 +40,8 @@ HOP_S = 5.0
 # The cosine of a copy with its original is about 0.9: other takes of one sound are as near.
 NOISE = 0.5
 BATCH_FILES = 2000
+# What clients ask to have a connection.
+CONNECTING = ("sound",)
 THINGS = (
     "dog",
     "rain",
@@ -99,18 +101,31 @@ def enlarge(source: str, target: str, count: int) -> None:
 
 
 @contextmanager
-def serving(index: str) -> Iterator[str]:
-    """The server of an index; gives its address."""
+def serving(index: str) -> Iterator[tuple[str, int]]:
+    """The server of an index; gives its address and process."""
     command = [sys.executable, "-m", "earshot", "serve", index, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield process.stdout.readline().split()[1]
+            yield process.stdout.readline().split()[1], process.pid
         finally:
             process.send_signal(signal.SIGINT)
 
 
-def latencies_ms(url: str, clients: int, texts: list[str]) -> dict[str, float]:
+def cpu_s(process: int) -> float:
+    """What a process has had of the processors (Linux); on a shared machine the fairer figure."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mb(process: int) -> float:
+    """The most memory that a process had (Linux)."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    peak = next(line for line in lines if line.startswith("VmHWM"))
+    return round(int(peak.split()[1]) / 1024)
+
+
+def latencies_ms(url: str, server: int, clients: int, texts: list[str]) -> dict[str, float]:
     """Percentiles over requests of clients that ask again as soon as they are answered."""
     with httpx2.Client(base_url=url, timeout=60) as client:
 
@@ -121,14 +136,16 @@ def latencies_ms(url: str, clients: int, texts: list[str]) -> dict[str, float]:
             return 1000 * (time.perf_counter() - start_s)
 
         with ThreadPoolExecutor(clients) as pool:
-            list(pool.map(ask, texts[:clients]))  # Connections are made.
-            start_s = time.perf_counter()
+            list(pool.map(ask, CONNECTING * clients))
+            start_s, start_cpu_s = time.perf_counter(), cpu_s(server)
             spent = list(pool.map(ask, texts))
             took_s = time.perf_counter() - start_s
+            spent_cpu_s = cpu_s(server) - start_cpu_s
     return {
         "p50_ms": round(float(np.percentile(spent, 50)), 1),
         "p95_ms": round(float(np.percentile(spent, 95)), 1),
         "per_s": round(len(texts) / took_s, 2),
+        "server_cpu_ms": round(1000 * spent_cpu_s / len(texts), 1),
     }
 
 
@@ -170,13 +187,16 @@ def main() -> None:
         for size in chosen.segments:
             large = f"{folder}/{size}"
             enlarge(chosen.index, large, size)
-            with serving(large) as url:
+            with serving(large) as (url, server):
                 asked = queries()
                 figures: dict[str, Any] = {"cores": os.cpu_count(), "requests": chosen.requests}
                 for clients in chosen.clients:
                     texts = [next(asked) for _ in range(chosen.requests)]
-                    figures[f"{clients} clients"] = latencies_ms(url, clients, texts)
+                    figures[f"{clients} clients"] = latencies_ms(url, server, clients, texts)
+                known = texts[:8] * (chosen.requests // 8)
+                figures["8 clients, 8 known queries"] = latencies_ms(url, server, 8, known)
                 figures["page"] = paint_ms(url)
+                figures["server_peak_memory_mb"] = memory_mb(server)
                 figures["load_average"] = round(os.getloadavg()[0], 1)
             result[f"{size} segments"] = figures
             print(json.dumps({size: figures}, indent=2), flush=True)

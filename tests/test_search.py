@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,8 +14,11 @@ from earshot.calibrate import Calibration
 from earshot.library import index
 from earshot.model import model_manifest
 from earshot.search import Searcher, read_queries
+from earshot.search.sentences import Sentences
 from earshot.store import create_store
+from earshot.store.held import held
 from earshot.types import (
+    Answer,
     Condition,
     EarshotError,
     EmbeddedFile,
@@ -24,6 +28,7 @@ from earshot.types import (
     Model,
     Question,
     Segment,
+    Store,
 )
 
 
@@ -283,6 +288,86 @@ def test_questions_without_sense(scenes: Searcher, question: Question) -> None:
     with pytest.raises(EarshotError) as caught:
         scenes.ask(question)
     assert "\n" not in str(caught.value)
+
+
+QUESTIONS = [
+    Question(text="rain"),
+    Question(text="rain and thunder, no wind"),
+    Question(text="regen", by="words"),
+    Question(text="rain", by="sound", where=(Condition(field="path", operator=">", value="/n"),)),
+    Question(like=(Example(path="/regen.wav"),)),
+    Question(text="donner both none001"),
+]
+
+
+def require_same(answer: Answer, expected: Answer) -> None:
+    """The same hits, scores to rounding."""
+    assert [hit.path for hit in answer.hits] == [hit.path for hit in expected.hits]
+    for one, other in zip(answer.hits, expected.hits, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+        assert (one.words, one.copies) == (other.words, other.copies)
+
+
+def test_questions_are_answered_together_as_alone(scenes: Searcher) -> None:
+    """A senseless question among them is told what is wrong with it, and nobody else."""
+    asked = [*QUESTIONS[:3], Question(text=" "), *QUESTIONS[3:], Question(text="rain")]
+    together = list(scenes.answer_each(asked, [7] * 7 + [0]))
+    bad = [answer for answer in together if isinstance(answer, EarshotError)]
+    assert [together.index(error) for error in bad] == [3, 7]
+    answers = [answer for answer in together if not isinstance(answer, EarshotError)]
+    for question, answer in zip(QUESTIONS, answers, strict=True):
+        require_same(answer, Searcher(scenes.model, scenes.store).ask(question, 7))
+
+
+class Lists:
+    """A store that gives lists alone, as one does whose library is too large for memory."""
+
+    def __init__(self, store: Store) -> None:
+        self.manifest, self.replaced = store.manifest, False
+        self.search, self.search_words = store.search, store.search_words
+        self.segments, self.files = store.segments, store.files
+        self.put, self.drop, self.optimize = store.put, store.drop, store.optimize
+
+
+# Not the last: more files have its words than a list holds, and lists do not know of the others.
+@pytest.mark.parametrize("question", QUESTIONS[:-1], ids=str)
+@pytest.mark.parametrize("k", [1, 7, 200])
+def test_lists_and_memory_give_the_same_hits(scenes: Searcher, question: Question, k: int) -> None:
+    listed = Searcher(scenes.model, Lists(scenes.store))
+    assert held(listed.store) is None
+    assert held(scenes.store) is not None
+    require_same(listed.ask(question, k), scenes.ask(question, k))
+
+
+def test_files_of_equal_words_are_ordered_by_their_sound(random_model: Model) -> None:
+    """More of them than a list of words holds, and the best by sound is the last by its name."""
+    store = create_store(":memory:", model_manifest(random_model))
+    rest = noisy(random_model, 300)
+    store.put([named(f"rain take {i}.wav", row[None]) for i, row in enumerate(rest)])
+    best = holding(random_model, ["rain"], rest[0], 0.5)
+    store.put([named("rain take 999.wav", best[None])])
+    (hit,) = Searcher(random_model, store).search("rain", k=1)
+    assert hit.path == "/sounds/rain take 999.wav"
+    assert [match.found for match in hit.words] == ["rain"]
+
+
+def test_sentences_are_kept(random_model: Model) -> None:
+    asked: list[str] = []
+
+    class Listening:
+        def embed_text(self, texts: list[str]) -> np.ndarray:
+            asked.extend(texts)
+            return random_model.embed_text(texts)
+
+    sentences = Sentences(cast("Model", Listening()), kept=2)
+    first = sentences(["rain", "wind", "rain"])
+    assert asked == ["rain", "wind"]
+    again = sentences(["wind", "dog"])
+    assert asked == ["rain", "wind", "dog"]
+    assert np.array_equal(again["wind"], first["wind"])
+    np.testing.assert_allclose(again["dog"], random_model.embed_text(["dog"])[0], atol=1e-6)
+    sentences(["rain"])  # The one that was asked for least lately is forgotten.
+    assert asked[-1] == "rain"
 
 
 def test_an_index_of_another_model_is_refused(random_model: Model) -> None:

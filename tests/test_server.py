@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -94,6 +95,21 @@ def test_get_and_post_give_the_same_hits(client: TestClient) -> None:
     posted = client.post("/api/search", json=asked).json()
     assert got["hits"] == posted["hits"]
     assert all(hit["clip"]["duration_s"] < 2 for hit in got["hits"])
+
+
+def test_questions_of_many_at_once_are_each_answered(client: TestClient) -> None:
+    texts = ["rain", "a tone", " ", "thunder", "a tone and rain"] * 4
+    alone = {text: client.get("/api/search", params={"q": text, "k": 4}) for text in texts}
+    with ThreadPoolExecutor(8) as pool:
+        asked = pool.map(lambda q: client.get("/api/search", params={"q": q, "k": 4}), texts)
+        for text, reply in zip(texts, asked, strict=True):
+            assert reply.status_code == alone[text].status_code == (200 if text.strip() else 422)
+            told, expected = reply.json(), alone[text].json()
+            if text.strip():
+                paths = [hit["clip"]["path"] for hit in told["hits"]]
+                assert paths == [hit["clip"]["path"] for hit in expected["hits"]]
+            else:
+                assert told == expected
 
 
 @pytest.mark.parametrize(("intercept", "found"), [(50.0, True), (-50.0, False)])

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from earshot.calibrate import Calibration, probability_of, threshold
-from earshot.search.candidates import Scored, Scorer
 from earshot.search.copies import Recordings
 from earshot.search.moments import moments
+from earshot.search.scorer import Scored, Scorer
 from earshot.search.scoring import background_of, evidence
 from earshot.types import Hit, Moment
 

@@ -1,48 +1,29 @@
-"""Which clips can be among the best, and how well a clip answers, in one place for both.
+"""Which clips can be among the best, found in a store's lists, or in a library that is in memory.
 
-A store's list of segments ends somewhere: whatever is not in it has no better cosine than its last.
-So every clip has a bound on its score before it is looked at, and all unseen clips have one.
+A list of segments ends somewhere: whatever is not in it has no better cosine than its last. So
+every clip has a bound on its score before it is looked at, and all unseen clips have one.
 
-Axis legend: Q queries (W wanted, then X excluded), N clips, S segments, D embedding dimension.
+Axis legend: Q queries (W wanted, then X excluded), F files, D embedding dimension.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from earshot.search.fusion import by_words_alone, fuse
+from earshot.search.fusion import APART
 from earshot.search.question import Plan
-from earshot.search.scoring import Background, background_of, evidence, on_cosine_scale
-from earshot.store.checks import unit_queries
-from earshot.store.exact import exact_scores
-from earshot.types import EmbeddedFile, SegmentHit, Store, WordHit
+from earshot.search.scorer import Scored, Scorer
+from earshot.search.scoring import background_of
+from earshot.store.exact import ROUNDING
+from earshot.store.held import FileWords, Held, held
+from earshot.types import SegmentHit, Store, WordHit
 
 # Files found by words are cheap to list, and a list that is complete bounds the rest.
 LEAST_WORD_HITS = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Scored:
-    """A clip that was looked at: its score, and what that of its segments is by sound alone.
-
-    `segment_scores` is (S,), on the scale of cosines; empty where words alone were asked.
-    `cosines` is (Q,): the clip's best with each query.
-    """
-
-    file: EmbeddedFile
-    score: float
-    sound: float | None
-    segment_scores: np.ndarray
-    cosines: np.ndarray
-    words: WordHit | None
-
-    @property
-    def path(self) -> str:
-        """The clip's path."""
-        return self.file.record.state.path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,100 +35,131 @@ class Candidates:
 
     bounds: Mapping[str, float]
     unseen: float
-    words: Mapping[str, WordHit] = field(default_factory=dict)
 
     def by_bound(self) -> list[str]:
         """Paths, those that can score best first."""
         return sorted(self.bounds, key=lambda path: (-self.bounds[path], path))
 
 
-class Scorer:
-    """How clips score for one question in one library."""
-
-    def __init__(self, plan: Plan, library: np.ndarray) -> None:
-        self.plan = plan
-        self.vectors = plan.vectors
-        if len(self.vectors):
-            self.vectors = unit_queries(plan.vectors, plan.vectors.shape[1])
-        self.background: Background = background_of(library, self.vectors)
+class Source(Protocol):
+    """Where the clips for one question come from."""
 
     @property
-    def by_sound(self) -> bool:
-        """Whether sound counts at all."""
-        return len(self.plan.wanted) > 0
+    def scorer(self) -> Scorer:
+        """How they score."""
 
-    def sound(self, cosines: np.ndarray) -> np.ndarray:
-        """Scores by sound (N,) of clips, or segments, with cosines (Q, N)."""
-        found = evidence(cosines, self.plan.parts, self.background)
-        return on_cosine_scale(found, self.background)
+    def candidates(self, limit: int) -> Candidates:
+        """Clips that can be among the best; the higher the limit, the more."""
 
-    def total(self, cosines: np.ndarray, worth: np.ndarray) -> np.ndarray:
-        """Scores (N,) of clips with their best cosines (Q, N) and what their words are `worth`."""
-        if not self.by_sound:
-            return worth
-        deviation = float(self.background.deviation[0])
-        return fuse(self.sound(cosines), worth, deviation)
-
-    def worth(self, words: WordHit | None) -> float:
-        """What counts of words: their share; without sound, BM25 sets equal ones apart."""
-        if words is None:
-            return 0.0
-        return words.share if self.by_sound else by_words_alone(words.share, words.score)
-
-    def scored(
-        self, files: Sequence[EmbeddedFile], words: Mapping[str, WordHit]
-    ) -> Iterator[Scored]:
-        """Look at clips, each with at least one segment; `words` by path.
-
-        All at once: a call of numpy for each clip took a third of a search.
-        """
-        if not files:
-            return
-        starts = np.cumsum([0, *(len(file.vectors) for file in files)])
-        vectors = np.concatenate([file.vectors for file in files])
-        cosines = np.empty((len(self.vectors), len(vectors)))
-        for row, query in enumerate(self.vectors):
-            cosines[row] = exact_scores(vectors, query)
-        best = np.maximum.reduceat(cosines, starts[:-1], axis=1)
-        found = [words.get(file.record.state.path) for file in files]
-        scores = self.total(best, np.array([self.worth(hit) for hit in found]))
-        sounds = self.sound(best) if self.by_sound else None
-        # A moment is where the wanted sounds are; what is excluded counts for the clip as a whole.
-        cosines[len(self.plan.wanted) :] = -np.inf
-        moments = self.sound(cosines) if self.by_sound else np.empty(0)
-        for i, file in enumerate(files):
-            yield Scored(
-                file=file,
-                score=float(scores[i]),
-                sound=None if sounds is None else float(sounds[i]),
-                segment_scores=moments[starts[i] : starts[i + 1]],
-                cosines=best[:, i],
-                words=found[i],
-            )
+    def looked_at(self, paths: Sequence[str]) -> Iterator[Scored]:
+        """Candidates as they score."""
 
 
-def candidates_of(store: Store, scorer: Scorer, limit: int) -> Candidates:
-    """What the best `limit` segments for each wanted sound, and the files found by words, allow."""
-    plan, wanted = scorer.plan, len(scorer.plan.wanted)
-    lists = store.search(scorer.vectors[:wanted], limit, plan.where) if wanted else []
-    listed = word_hits(store, plan, limit)
-    words = {hit.path: hit for hit in listed.hits if hit.path not in plan.hidden}
-    best = [best_cosines(segments) for segments in lists]
-    known_paths = dict.fromkeys([*words, *(path for found in best for path in found)])
-    paths = [path for path in known_paths if path not in plan.hidden]
-    # The last column is a clip that is in no list; excluded sounds are taken as absent.
-    cosines = np.full((len(scorer.vectors), len(paths) + 1), -np.inf)
-    for row, known in enumerate(best):
-        end = lists[row][-1].score if lists[row] else -1.0
-        cosines[row] = [*(known.get(path, end) for path in paths), end]
-    worth = [*(scorer.worth(words.get(path)) for path in paths), listed.unseen_worth]
-    bounds = scorer.total(cosines, np.array(worth))
-    complete = any(len(hits) < limit for hits in lists) if wanted else listed.complete
-    return Candidates(
-        bounds=dict(zip(paths, bounds[:-1].tolist(), strict=True)),
-        unseen=-np.inf if complete else float(bounds[-1]),
-        words=words,
-    )
+def sources_of(plans: Sequence[Plan], store: Store, library: np.ndarray) -> Iterator[Source]:
+    """A source for each plan, in a store whose `library` (B, D) stands for it.
+
+    All plans' vectors go through the library, and through a store in memory, together.
+    """
+    vectors = np.concatenate([plan.vectors for plan in plans])
+    background, whole = background_of(library, vectors), held(store)
+    cosines = whole.cosines(vectors) if whole else None
+    start = 0
+    for plan in plans:
+        rows = slice(start, start := start + len(plan.vectors))
+        scorer = Scorer(plan, background.of(rows))
+        if whole is not None and cosines is not None:
+            yield Whole(whole, scorer, cosines[rows])
+        else:
+            yield Listed(store, scorer)
+
+
+class Whole:
+    """All files of a library in memory; `cosines` (Q, F) are their best, off by `ROUNDING`."""
+
+    def __init__(self, library: Held, scorer: Scorer, cosines: np.ndarray) -> None:
+        self.library, self.scorer = library, scorer
+        plan = scorer.plan
+        self._words = library.by_words(plan.words) if plan.words else None
+        self._bounds = self._bounded(cosines, self._words)
+        if plan.where:
+            self._bounds[~library.passing(plan.where)] = -np.inf
+        numbers = library.table.numbers
+        self._bounds[[numbers[path] for path in plan.hidden if path in numbers]] = -np.inf
+
+    def _bounded(self, cosines: np.ndarray, words: FileWords | None) -> np.ndarray:
+        """The most that each file can score (F,)."""
+        scorer = self.scorer
+        nothing = np.zeros(cosines.shape[1])
+        shares, scores = (words.shares, words.scores) if words else (nothing, nothing)
+        worth = scorer.worth(shares, scores)
+        if not scorer.by_sound:
+            return np.where(scores > 0, worth, -np.inf)
+        rounding = np.full((len(cosines), 1), ROUNDING)
+        rounding[len(scorer.plan.wanted) :] = -ROUNDING
+        return scorer.total(cosines + rounding, worth)
+
+    def candidates(self, limit: int) -> Candidates:
+        """The best `limit` files, and all that are as good as the last."""
+        bounds = self._bounds
+        least = -np.inf
+        if limit < len(bounds):
+            least = np.partition(bounds, len(bounds) - limit)[len(bounds) - limit]
+        chosen = np.flatnonzero((bounds >= least) & (bounds > -np.inf))
+        paths = self.library.table.paths[chosen].tolist()
+        return Candidates(
+            bounds=dict(zip(paths, bounds[chosen].tolist(), strict=True)),
+            unseen=float(bounds[bounds < least].max(initial=-np.inf)),
+        )
+
+    def looked_at(self, paths: Sequence[str]) -> Iterator[Scored]:
+        """Candidates as they score."""
+        numbers, words = self.library.table.numbers, self._words
+        files = list(self.library.segments(paths).values())
+        found = (numbers[file.record.state.path] for file in files)
+        hits = [self.library.hit(number, words) if words else None for number in found]
+        return self.scorer.scored(files, hits)
+
+
+class Listed:
+    """What a store's lists hold: the best segments for each wanted sound, files found by words."""
+
+    def __init__(self, store: Store, scorer: Scorer) -> None:
+        self.store, self.scorer = store, scorer
+        self._words: Mapping[str, WordHit] = {}
+
+    def candidates(self, limit: int) -> Candidates:
+        """What lists of the best `limit` allow."""
+        scorer, plan = self.scorer, self.scorer.plan
+        wanted = len(plan.wanted)
+        lists = self.store.search(plan.wanted, limit, plan.where) if wanted else []
+        listed = word_hits(self.store, plan, limit)
+        words = {hit.path: hit for hit in listed.hits if hit.path not in plan.hidden}
+        best = [best_cosines(segments) for segments in lists]
+        known_paths = dict.fromkeys([*words, *(path for found in best for path in found)])
+        paths = [path for path in known_paths if path not in plan.hidden]
+        # The last column is a clip in no list; excluded sounds are taken as absent.
+        cosines = np.full((len(scorer.vectors), len(paths) + 1), -np.inf)
+        for row, known in enumerate(best):
+            end = lists[row][-1].score if lists[row] else -1.0
+            cosines[row] = [*(known.get(path, end) for path in paths), end]
+        found = [words.get(path) for path in paths]
+        worth = scorer.worth(
+            np.array([hit.share if hit else 0.0 for hit in found]),
+            np.array([hit.score if hit else 0.0 for hit in found]),
+        )
+        bounds = scorer.total(cosines, np.append(worth, listed.unseen_worth))
+        complete = any(len(hits) < limit for hits in lists) if wanted else listed.complete
+        self._words = words
+        return Candidates(
+            bounds=dict(zip(paths, bounds[:-1].tolist(), strict=True)),
+            unseen=-np.inf if complete else float(bounds[-1]),
+        )
+
+    def looked_at(self, paths: Sequence[str]) -> Iterator[Scored]:
+        """Candidates as they score."""
+        files = list(self.store.segments(paths).values())
+        words = [self._words.get(file.record.state.path) for file in files]
+        return self.scorer.scored(files, words)
 
 
 def best_cosines(segments: Sequence[SegmentHit]) -> dict[str, float]:
@@ -176,5 +188,5 @@ def word_hits(store: Store, plan: Plan, limit: int) -> WordHits:
     if len(hits) < limit:
         return WordHits(hits=hits)
     last = hits[-1].share
-    unseen = last if len(plan.wanted) else by_words_alone(last, np.inf)
+    unseen = last if len(plan.wanted) else last + APART
     return WordHits(hits=hits, unseen_worth=unseen, complete=False)

@@ -14,9 +14,9 @@ WORD_WEIGHT = 6.0
 APART = 0.01
 
 
-def by_words_alone(share: float, bm25: float) -> float:
-    """The score of a file found by words alone: its share, then how much its words weigh."""
-    return share + APART * (1.0 - 1.0 / (1.0 + bm25))
+def by_words_alone(shares: np.ndarray, bm25: np.ndarray) -> np.ndarray:
+    """Scores (N,) of files found by words alone: shares (N,), then how much their words weigh."""
+    return shares + APART * (1.0 - 1.0 / (1.0 + bm25))
 
 
 def fuse(sound_scores: np.ndarray, word_shares: np.ndarray, deviation: float) -> np.ndarray:

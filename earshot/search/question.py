@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
+from earshot.conditions import check_condition
 from earshot.search.examples import example_vectors, stored_path
 from earshot.search.phrases import Asked, take_apart
 from earshot.search.scoring import DISLIKE, DISLIKED_SHARE, EXCLUSION, Parts
+from earshot.search.sentences import Sentences
 from earshot.store import is_storable
+from earshot.store.checks import unit_queries
 from earshot.store.terms import says
 from earshot.types import Condition, EarshotError, Model, Question, Store
 
 # Files among which a name is looked for that reads like an exclusion.
 MOST_NAMED = 16
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plan:
     """A question as the store is asked it.
 
-    `wanted` (W, D) and `excluded` (X, D) are vectors, `exclusion` X weights; none are wanted where
-    words alone count; `sentence` says that the first is a whole sentence, the next its phrases.
-    `words` is empty where they do not count. `hidden` are the paths that are no answers.
+    `wanted` (W, D) and `excluded` (X, D) are unit vectors, `exclusion` X weights; none are wanted
+    where words alone count; `sentence` says that the first is a whole sentence, the next its
+    phrases. `words` is empty where they do not count. `hidden` are the paths that are no answers.
     """
 
     wanted: np.ndarray
@@ -48,24 +54,35 @@ class Plan:
         return Parts(wanted=len(self.wanted), exclusion=self.exclusion, sentence=self.sentence)
 
 
-def plans_of(questions: Sequence[Question], model: Model, store: Store) -> list[Plan]:
+def plans_of(
+    questions: Sequence[Question], model: Model, sentences: Sentences, store: Store
+) -> list[Plan | EarshotError]:
     """The plans of questions; their sentences are embedded together.
 
-    Raises:
-        EarshotError: a question that asks for nothing, an empty text, an unusable example.
+    In the place of a question that asks for nothing, has an empty text, an unusable example or a
+    senseless condition stands what is wrong with it: its neighbours are answered.
     """
-    asked = [asked_of(question, store) for question in questions]
-    sentences = dict.fromkeys(
+    taken = [attempted(asked_of, question, store) for question in questions]
+    vectors = sentences(
         text
-        for question, one in zip(questions, asked, strict=True)
+        for question, one in zip(questions, taken, strict=True)
+        if isinstance(one, Asked)
         for text in (*one.sounds, *one.without, *question.without)
     )
-    vectors = model.embed_text(list(sentences)) if sentences else np.empty((0, model.dimension))
-    known = dict(zip(sentences, vectors, strict=True))
     return [
-        plan_of(question, one, known, model, store)
-        for question, one in zip(questions, asked, strict=True)
+        attempted(plan_of, question, one, vectors, model, store) if isinstance(one, Asked) else one
+        for question, one in zip(questions, taken, strict=True)
     ]
+
+
+def attempted(
+    work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result | EarshotError:
+    """What a function gives, or what it says is wrong."""
+    try:
+        return work(*args, **kwargs)
+    except EarshotError as error:
+        return error
 
 
 def asked_of(question: Question, store: Store) -> Asked:
@@ -115,7 +132,13 @@ def plan_of(
     model: Model,
     store: Store,
 ) -> Plan:
-    """The plan of one question whose sentences' vectors are known."""
+    """The plan of one question whose sentences' vectors are known.
+
+    Raises:
+        EarshotError: an unusable example, a senseless condition.
+    """
+    for condition in question.where:
+        check_condition(condition)
     liked = example_vectors(question.like, model, store)
     disliked = example_vectors(question.unlike, model, store)
     wanted = [known[text] for text in asked.sounds]
@@ -146,9 +169,13 @@ def likeness(liked: np.ndarray, disliked: np.ndarray) -> np.ndarray:
 
 
 def stacked(vectors: Sequence[np.ndarray], dimension: int) -> np.ndarray:
-    """Vectors as (N, D) float32, N = 0 included."""
-    rows = np.asarray(vectors, dtype=np.float32)
-    return rows.reshape(len(vectors), dimension)
+    """Vectors as unit vectors (N, D) float32, N = 0 included.
+
+    Raises:
+        EarshotError: one that is zero: liked and disliked examples that cancel out.
+    """
+    rows = np.asarray(vectors, dtype=np.float32).reshape(len(vectors), dimension)
+    return unit_queries(rows, dimension)
 
 
 def require_text(query: str) -> None:

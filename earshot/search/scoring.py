@@ -39,6 +39,10 @@ class Background:
     mean: np.ndarray
     deviation: np.ndarray
 
+    def of(self, queries: slice) -> Background:
+        """The background of some of the queries."""
+        return Background(mean=self.mean[queries], deviation=self.deviation[queries])
+
     def z(self, cosines: np.ndarray) -> np.ndarray:
         """Cosines (Q, N) in standard deviations above the mean."""
         z: np.ndarray = (cosines - self.mean[:, None]) / self.deviation[:, None]

@@ -28,6 +28,7 @@ from earshot.server.desk import Desk, UnknownIdError
 from earshot.server.guard import Guard
 from earshot.server.mcp import create_mcp
 from earshot.server.settings import ServerConfig
+from earshot.server.together import GoneError, Together
 from earshot.types import EarshotError
 
 __all__ = ["ServerConfig", "create_app"]
@@ -40,6 +41,7 @@ STATUS_OF = (
     (EarshotError, 422),
     (FileNotFoundError, 410),
     (PermissionError, 403),
+    (GoneError, 499),  # As others call it; nobody reads it.
 )
 
 
@@ -82,6 +84,7 @@ def create_app(
     )
     app.state.desk, app.state.closing = desk, Event()
     app.state.attempts = Attempts()
+    app.state.together = Together(desk.encoded)
     counters = Counters(desk)
     app.add_middleware(Guard, config=config, attempts=app.state.attempts)
     app.add_middleware(Counting, counters=counters)

@@ -29,7 +29,7 @@ from earshot.server.schemas import (
 )
 from earshot.server.settings import ServerConfig
 from earshot.server.uploads import Uploads
-from earshot.types import Condition, EarshotError, Example, FileRecord, Hit, Question
+from earshot.types import Answer, Condition, EarshotError, Example, FileRecord, Hit, Question
 
 # How long after a failure an index that was taken over is opened again.
 RETRY_S = 60.0
@@ -64,17 +64,48 @@ class Desk:
             EarshotError: an empty question, a senseless filter.
             UnknownIdError: an example that is not there.
         """
+        (answer,) = self.answer_each([question])
+        if isinstance(answer, EarshotError):
+            raise answer
+        return answer
+
+    def answer_each(self, questions: Sequence[QuestionIn]) -> list[AnswerOut | EarshotError]:
+        """Search for several; what is wrong with a question stands in the place of its answer."""
         started_s = time.perf_counter()
         self.renew()
-        inside = Question(
-            text=question.text.strip(),
-            without=tuple(text.strip() for text in question.without if text.strip()),
-            like=self.examples(question.like),
-            unlike=self.examples(question.unlike),
-            where=conditions(question.where),
-            by=question.by,
-        )
-        answer = self.searcher.ask(inside, question.k)
+        inside = [self._inside(question) for question in questions]
+        sound = [
+            (question, asked.k)
+            for question, asked in zip(inside, questions, strict=True)
+            if isinstance(question, Question)
+        ]
+        answers = self.searcher.answer_each([one for one, _ in sound], [k for _, k in sound])
+        told = (next(answers) if isinstance(one, Question) else one for one in inside)
+        return [
+            one if isinstance(one, EarshotError) else self._told(one, started_s) for one in told
+        ]
+
+    def encoded(self, questions: Sequence[QuestionIn]) -> list[bytes | Exception]:
+        """Answers as they go over the wire."""
+        return [
+            answer if isinstance(answer, EarshotError) else answer.model_dump_json().encode()
+            for answer in self.answer_each(questions)
+        ]
+
+    def _inside(self, question: QuestionIn) -> Question | EarshotError:
+        try:
+            return Question(
+                text=question.text.strip(),
+                without=tuple(text.strip() for text in question.without if text.strip()),
+                like=self.examples(question.like),
+                unlike=self.examples(question.unlike),
+                where=conditions(question.where),
+                by=question.by,
+            )
+        except EarshotError as error:
+            return error
+
+    def _told(self, answer: Answer, started_s: float) -> AnswerOut:
         hits = [shown for hit in answer.hits if (shown := self.hit(hit)) is not None]
         took_ms = 1000 * (time.perf_counter() - started_s)
         return AnswerOut(hits=hits, found=answer.found, took_ms=round(took_ms, 1))

@@ -2,7 +2,7 @@
 
 The matrix product only proposes candidates. Their scores are computed again, row by row in
 float64: the product's rounding depends on where a row lies, and would order equal sounds by chance.
-Axis legend: N segments of the store, D embedding dimension, Q queries.
+Axis legend: N segments of the store, F files, D embedding dimension, Q queries.
 """
 
 from __future__ import annotations
@@ -36,25 +36,48 @@ class SegmentTable:
     columns: Mapping[str, np.ndarray]
 
     @cached_property
-    def rows(self) -> dict[str, slice]:
-        """Where each path's segments lie."""
+    def numbers(self) -> dict[str, int]:
+        """Which of the F files each path is."""
+        return {path: number for number, path in enumerate(self.paths.tolist())}
+
+    def rows(self, number: int) -> slice:
+        """Where a file's segments lie."""
+        return slice(*self.bounds[number : number + 2])
+
+    @cached_property
+    def bounds(self) -> list[int]:
+        """The first row of each file, and behind the last."""
+        return [*self.starts.tolist(), len(self.vectors)]
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """The first row of each file (F,)."""
         names = self.columns["path"]
-        first = np.flatnonzero(np.append(True, names[1:] != names[:-1])[: len(names)])
-        last = np.append(first[1:], len(names))
-        spans = zip(names[first].tolist(), first.tolist(), last.tolist(), strict=True)
-        return {path: slice(start, end) for path, start, end in spans}
+        return np.flatnonzero(np.append(True, names[1:] != names[:-1])[: len(names)])
+
+    @cached_property
+    def files(self) -> Mapping[str, np.ndarray]:
+        """What conditions ask for, once for each file, (F,) each."""
+        return {name: column[self.starts] for name, column in self.columns.items()}
+
+    @property
+    def paths(self) -> np.ndarray:
+        """The files' paths (F,), in order."""
+        return self.files["path"]
 
 
 def search_exactly(
     table: SegmentTable, queries: np.ndarray, limit: int, where: Sequence[Condition]
 ) -> list[list[SegmentHit]]:
     """The best `limit` segments for each unit query (Q, D); ties in the table's order."""
-    rows = np.flatnonzero(_holds(table, where))
+    rows = np.flatnonzero(holding(table.columns, where))
     if rows.size == 0:
         return [[] for _ in queries]
+    blocks = score_blocks(table.vectors, queries)
+    scored = (row for block in blocks for row in block)
     answers = []
-    for query, scores in zip(queries, _score_rows(table.vectors, queries, rows), strict=True):
-        near = rows[_candidates(scores, limit)]
+    for query, scores in zip(queries, scored, strict=True):
+        near = rows[_candidates(scores if len(rows) == len(scores) else scores[rows], limit)]
         exact = exact_scores(table.vectors[near], query)
         best = np.argsort(-exact, kind="stable")[:limit]
         answers.append([_hit(table, near[i], exact[i]) for i in best])
@@ -67,8 +90,9 @@ def files_of(
     """Searchable files of the table by path; unknown ones are left out."""
     files = {}
     for path in paths:
-        rows = table.rows.get(path)
-        if rows is not None and path in records:
+        number = table.numbers.get(path)
+        if number is not None and path in records:
+            rows = table.rows(number)
             starts, ends = (table.columns[name][rows].tolist() for name in ("start_s", "end_s"))
             files[path] = EmbeddedFile(
                 record=records[path],
@@ -93,9 +117,10 @@ def exact_scores(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
     return scores
 
 
-def _holds(table: SegmentTable, where: Sequence[Condition]) -> np.ndarray:
-    mask = np.ones(len(table.vectors), dtype=bool)
-    comparer = Comparer(column=table.columns.__getitem__, contains=_contains)
+def holding(columns: Mapping[str, np.ndarray], where: Sequence[Condition]) -> np.ndarray:
+    """Which rows (N,) of columns (N,) sound conditions hold for."""
+    mask = np.ones(len(columns["path"]), dtype=bool)
+    comparer = Comparer(column=columns.__getitem__, contains=_contains)
     for condition in where:
         mask &= holds(condition, comparer).astype(bool)
     return mask
@@ -105,12 +130,11 @@ def _contains(texts: np.ndarray, part: str) -> np.ndarray:
     return np.fromiter((part in text for text in texts), dtype=bool, count=len(texts))
 
 
-def _score_rows(vectors: np.ndarray, queries: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
-    everything = len(rows) == len(vectors)
+def score_blocks(vectors: np.ndarray, queries: np.ndarray) -> Iterator[np.ndarray]:
+    """Products of queries (Q, D) with vectors (N, D), N > 0, in blocks (B, N) of the queries."""
     step = max(1, BLOCK_SCORES // len(vectors))
     for start in range(0, len(queries), step):
-        scores = queries[start : start + step] @ vectors.T
-        yield from scores if everything else scores[:, rows]
+        yield queries[start : start + step] @ vectors.T
 
 
 def _candidates(scores: np.ndarray, limit: int) -> np.ndarray:

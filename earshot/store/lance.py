@@ -25,8 +25,9 @@ import numpy as np
 
 from earshot.store.checks import check_files, check_search, is_storable, unit_queries
 from earshot.store.connection import connect, explained
-from earshot.store.exact import SegmentTable, exact_scores, files_of, search_exactly
+from earshot.store.exact import exact_scores, search_exactly
 from earshot.store.expressions import any_of, filter_of, searchable
+from earshot.store.held import Held
 from earshot.store.lance_words import WORDS_COLUMN, ScannedWords
 from earshot.store.rows import (
     FILE_COLUMNS,
@@ -88,8 +89,7 @@ class LanceStore:
         """Whether another model's vectors took the place of these; who opens it again gets them."""
         self._read: tuple[int, int] | None = None
         self._reading = Lock()
-        self._memory: tuple[int, SegmentTable] | None = None
-        self._records: tuple[int, dict[str, FileRecord]] | None = None
+        self._held: tuple[int, Held] | None = None
         self._words: tuple[int, WordIndex] | ScannedWords | None = None
 
     @classmethod
@@ -186,10 +186,8 @@ class LanceStore:
         check_search(limit, where)
         queries = unit_queries(vectors, self.manifest.dimension)
         with explained(self.uri, "read"):
-            version, count = self._state()
-            if count <= self.exact_rows:
-                return search_exactly(self._in_memory(version), queries, limit, where)
-            self._memory = self._records = None
+            if (held := self.held()) is not None:
+                return search_exactly(held.table, queries, limit, where)
             starts = range(0, len(queries), BATCH_QUERIES)
             batches = [queries[start : start + BATCH_QUERIES] for start in starts]
             return [hits for batch in batches for hits in self._scan(batch, limit, where)]
@@ -204,8 +202,10 @@ class LanceStore:
         """
         check_search(limit, where)
         with explained(self.uri, "read"):
-            version, count = self._state()
-            if count > self.exact_rows and WORDS_COLUMN in self._indexed():
+            if (held := self.held()) is not None:
+                return held.words.search(query, limit, where)
+            version, _ = self._state()
+            if WORDS_COLUMN in self._indexed():
                 if not isinstance(self._words, ScannedWords) or self._words.version != version:
                     self._words = ScannedWords(self._table)
                 return self._words.search(query, limit, filter_of(where) if where else None)
@@ -220,11 +220,23 @@ class LanceStore:
             return {}
         columns = [*FILE_COLUMNS, "number", "start_s", "end_s", "vector"]
         with explained(self.uri, "read"):
-            version, count = self._state()
-            if count <= self.exact_rows:
-                return files_of(self._in_memory(version), self._records_in_memory(version), wanted)
+            if (held := self.held()) is not None:
+                return held.segments(wanted)
             rows = self._table.search().where(any_of(wanted) & searchable()).select(columns)
             return embedded_of(rows.to_arrow(), self.manifest.dimension)
+
+    def held(self) -> Held | None:
+        """All of it up to `exact_rows` rows, read again after each change; None beyond."""
+        with explained(self.uri, "read"):
+            version, count = self._state()
+            held = self._held if count <= self.exact_rows else None
+            if count <= self.exact_rows and (held is None or held[0] != version):
+                columns = [*SEGMENT_COLUMNS, "vector"]
+                rows = self._table.search().where(searchable()).select(columns).to_arrow()
+                table = segment_table(rows, self.manifest.dimension)
+                held = version, Held(table=table, records=files_in(self._table))
+            self._held = held
+            return held[1] if held else None
 
     def optimize(self) -> None:
         """Merge small files, drop old versions, and index vectors and words of a large table.
@@ -267,7 +279,7 @@ class LanceStore:
                 on_bad_vectors="null",
             )
             self.manifest = manifest_of(schema, self.uri)
-            self._read = self._memory = self._records = self._words = None
+            self._read = self._held = self._words = None
 
     def replaced_files(self) -> dict[str, FileRecord]:
         """The files of the vectors whose place these took, with those put at the last moment.
@@ -354,18 +366,6 @@ class LanceStore:
         """After a change: waits for who is reading the state before it, which must not stay."""
         with self._reading:
             self._read = None
-
-    def _in_memory(self, version: int) -> SegmentTable:
-        if self._memory is None or self._memory[0] != version:
-            columns = [*SEGMENT_COLUMNS, "vector"]
-            rows = self._table.search().where(searchable()).select(columns).to_arrow()
-            self._memory = version, segment_table(rows, self.manifest.dimension)
-        return self._memory[1]
-
-    def _records_in_memory(self, version: int) -> dict[str, FileRecord]:
-        if self._records is None or self._records[0] != version:
-            self._records = version, files_in(self._table)
-        return self._records[1]
 
     def _scan(
         self, queries: np.ndarray, limit: int, where: Sequence[Condition]

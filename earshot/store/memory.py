@@ -10,7 +10,7 @@ import numpy as np
 from earshot.conditions import NUMBER_FIELDS, filter_columns
 from earshot.store.checks import check_files, check_search, unit_queries
 from earshot.store.exact import SegmentTable, search_exactly
-from earshot.store.words import WordIndex
+from earshot.store.held import Held
 from earshot.types import (
     Condition,
     EarshotError,
@@ -32,8 +32,7 @@ class MemoryStore:
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self._files: dict[str, EmbeddedFile] = {}
-        self._table: SegmentTable | None = None
-        self._words: WordIndex | None = None
+        self._held: Held | None = None
 
     @classmethod
     def create(cls, uri: str, manifest: Manifest) -> MemoryStore:
@@ -58,13 +57,13 @@ class MemoryStore:
         """See `Store.put`."""
         check_files(files, self.manifest)
         self._files = self._files | {file.record.state.path: file for file in files}
-        self._table = self._words = None
+        self._held = None
 
     def drop(self, paths: Collection[str]) -> None:
         """See `Store.drop`."""
         gone = set(paths)
         self._files = {path: file for path, file in self._files.items() if path not in gone}
-        self._table = self._words = None
+        self._held = None
 
     def files(self) -> dict[str, FileRecord]:
         """See `Store.files`."""
@@ -76,23 +75,27 @@ class MemoryStore:
         """See `Store.search`."""
         check_search(limit, where)
         queries = unit_queries(vectors, self.manifest.dimension)
-        if self._table is None:
-            self._table = _segment_table(self._files, self.manifest.dimension)
-        return search_exactly(self._table, queries, limit, where)
+        return search_exactly(self.held().table, queries, limit, where)
 
     def search_words(
         self, query: str, limit: int, where: Sequence[Condition] = ()
     ) -> list[WordHit]:
         """See `Store.search_words`."""
         check_search(limit, where)
-        if self._words is None:
-            self._words = WordIndex(list(self.files().values()))
-        return self._words.search(query, limit, where)
+        return self.held().words.search(query, limit, where)
 
     def segments(self, paths: Collection[str]) -> dict[str, EmbeddedFile]:
         """See `Store.segments`."""
         known = {path: self._files[path] for path in paths if path in self._files}
         return {path: in_order(file) for path, file in known.items() if file.segments}
+
+    def held(self) -> Held:
+        """All of it, of course."""
+        held = self._held
+        if held is None:
+            table = _segment_table(self._files, self.manifest.dimension)
+            held = self._held = Held(table=table, records=self.files())
+        return held
 
     def optimize(self) -> None:
         """Nothing to do: memory is always compact."""

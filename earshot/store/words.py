@@ -61,6 +61,18 @@ class Asked:
     strengths: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answering:
+    """The words that are `asked`, each one's `answers` and its rarity by its name.
+
+    Answers are how well each of N files answers it, (N,), and its weight for it, (N,).
+    """
+
+    asked: Sequence[Asked]
+    answers: Sequence[tuple[np.ndarray, np.ndarray]]
+    rarities: Mapping[str, float]
+
+
 class WordIndex:
     """The words of some files. `root` is the folder whose parents say nothing of them."""
 
@@ -127,29 +139,42 @@ class WordIndex:
 
         `rarities` of the query's words are those of a larger library that these files are from.
         """
-        asked = [Asked(word=word, strengths=self.meant(word)) for word in query_words(query)]
-        answers = [self._answers(word.strengths) for word in asked]
-        if rarities is None:
-            counts = [int(np.count_nonzero(strengths)) for strengths, _ in answers]
-            found = dict(zip((word.word for word in asked), counts, strict=True))
-            rarities = {word: rarity(n, len(self.records)) for word, n in found.items()}
-        shares, scores = np.zeros(len(self.records)), np.zeros(len(self.records))
-        for word, (strengths, weights) in zip(asked, answers, strict=True):
-            shares += rarities[word.word] * strengths
-            scores += rarities[word.word] * weights
-        shares /= sum(rarities.values()) or 1.0
+        answering = self.answering(query, rarities)
+        shares, scores = self.weigh(answering)
         hits: list[WordHit] = []
         matching = np.flatnonzero(scores > 0)
         for number in matching[np.lexsort((-scores[matching], -shares[matching]))]:
             record = self.records[number]
             if all(holds(condition, comparer_of(record)) for condition in where):
-                matches = self._matches(int(number), asked)
-                share, score = min(1.0, float(shares[number])), float(scores[number])
+                matches = self.matches(int(number), answering)
+                share, score = float(shares[number]), float(scores[number])
                 path = record.state.path
                 hits.append(WordHit(path=path, score=score, share=share, matches=matches))
             if len(hits) == limit:
                 break
         return hits
+
+    def answering(self, query: str, rarities: Mapping[str, float] | None = None) -> Answering:
+        """What of the library answers a query; `rarities` as `search` takes them."""
+        asked = [Asked(word=word, strengths=self.meant(word)) for word in query_words(query)]
+        answers = [self._answers(word.strengths) for word in asked]
+        if rarities is None:
+            files = len(self.records)
+            rarities = {
+                word.word: rarity(int(np.count_nonzero(strengths)), files)
+                for word, (strengths, _) in zip(asked, answers, strict=True)
+            }
+        return Answering(asked=asked, answers=answers, rarities=rarities)
+
+    def weigh(self, answering: Answering) -> tuple[np.ndarray, np.ndarray]:
+        """How much of a query each file answers (N,), 0 to 1, and its BM25 (N,)."""
+        shares, scores = np.zeros(len(self.records)), np.zeros(len(self.records))
+        rarities = answering.rarities
+        for word, (strengths, weights) in zip(answering.asked, answering.answers, strict=True):
+            shares += rarities[word.word] * strengths
+            scores += rarities[word.word] * weights
+        shares /= sum(rarities.values()) or 1.0
+        return np.minimum(shares, 1.0, out=shares), scores
 
     def meant(self, word: str) -> dict[str, float]:
         """The stems of the library that a word of a query may mean, with their strengths."""
@@ -193,10 +218,11 @@ class WordIndex:
                 heaviest[files] = np.maximum(heaviest[files], strength * self._weights[postings])
         return strongest, heaviest
 
-    def _matches(self, number: int, asked: Sequence[Asked]) -> tuple[WordMatch, ...]:
+    def matches(self, number: int, answering: Answering) -> tuple[WordMatch, ...]:
+        """The words that file `number` of the records answers a query by."""
         if number not in self._said:
             self._said[number] = said_by(self.records[number], self.root)
-        matches = [best_answer(self._said[number], word) for word in asked]
+        matches = [best_answer(self._said[number], word) for word in answering.asked]
         return tuple(match for match in matches if match is not None)
 
 
