@@ -41,6 +41,8 @@ from earshot.types import (
 WRITE_FILES = 512
 WRITE_SECONDS = 15.0
 KINDS = ("new", "changed", "unchanged", "touched")
+# Files to embedded and `noted` ones, as they are done; it tells the seconds of audio that it heard.
+Hear = Callable[[Sequence[str], Callable[[float], None]], Iterable[EmbeddedFile]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,9 +164,10 @@ def carry_out(
     model: Model,
     *,
     workers: int | None = None,
+    hear: Hear | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Summary:
-    """Do what a plan says; see `index`.
+    """Do what a plan says; see `index`. Files are heard by `workers` threads, or as `hear` does it.
 
     Content that the store has under any name keeps its vectors: a file that was moved, renamed or
     copied is not heard again.
@@ -190,12 +193,10 @@ def carry_out(
         reused |= {file.record.state.path: file.record.state for file in batch}
     store.drop(plan.removed)  # Last: what was moved has its vectors there.
     paths = [path for path in (*plan.new, *plan.changed) if path not in reused]
-    cut = (store.manifest.segment_s, store.manifest.hop_s)
-    embedded: Iterable[EmbeddedFile] = ()
     if paths:
-        embedded = embed_files(paths, model, workers=workers, cut=cut, heard=heard)
-    for batch in by_size_or_time(noted(finished(file), tables) for file in embedded):
-        store.put(batch)
+        embedded = (hear or hear_here(store, model, workers, tables))(paths, heard)
+        for batch in by_size_or_time(map(finished, embedded)):
+            store.put(batch)
     refreshed = refresh(store, plan, tables)
     if progress.files_total or plan.removed or refreshed:
         store.optimize()
@@ -205,6 +206,17 @@ def carry_out(
     moved = count_moved(plan, reused)
     added, removed = summary.added - moved, summary.removed - moved
     return replace(summary, added=added, removed=removed, moved=moved, noted=refreshed)
+
+
+def hear_here(store: Store, model: Model, workers: int | None, tables: Tables) -> Hear:
+    """Files are heard by threads of this process."""
+    cut = (store.manifest.segment_s, store.manifest.hop_s)
+
+    def hear(paths: Sequence[str], heard: Callable[[float], None]) -> Iterator[EmbeddedFile]:
+        for file in embed_files(paths, model, workers=workers, cut=cut, heard=heard):
+            yield noted(file, tables)
+
+    return hear
 
 
 def stored_content(plan: Plan, store: Store) -> Iterator[EmbeddedFile]:

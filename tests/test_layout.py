@@ -36,6 +36,7 @@ FLOORS = {
     "library": 5,
     "watch": 6,
     "migrate": 6,
+    "cluster": 6,
     "disagreement": 6,
     "notebook": 6,
     "search": 5,

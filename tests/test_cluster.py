@@ -1,0 +1,229 @@
+"""A cluster hears what threads hear, bit for bit, whatever becomes of its workers."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import make_recordings
+
+from earshot.cluster import ClusterConfig, Known, Ledger, connected, on_cluster
+from earshot.library import Summary, carry_out, compare, index
+from earshot.model import model_manifest
+from earshot.store import create_store
+from earshot.types import EarshotError, Model, Store
+
+needs_ray = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+CONFIG = ClusterConfig(workers=1)
+# Ray Data sets its own deprecated settings.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """A Ray of this machine, for one worker at a time."""
+    pytest.importorskip("ray")
+    with connected(CONFIG):
+        yield
+
+
+def on_ray(folder: Path, store: Store, model: Model, config: ClusterConfig = CONFIG) -> Summary:
+    plan = compare([folder], store.files())
+    return carry_out(plan, store, model, hear=on_cluster(config, store.manifest))
+
+
+def empty_store(model: Model) -> Store:
+    return create_store(":memory:", model_manifest(model))
+
+
+def heard_here(folder: Path, model: Model) -> tuple[Store, Summary]:
+    store = empty_store(model)
+    return store, index([folder], store, model, workers=1)
+
+
+def assert_equal(a: Store, b: Store) -> None:
+    assert a.files() == b.files()
+    left, right = (store.segments(store.files()) for store in (a, b))
+    assert left.keys() == right.keys()
+    for path, file in left.items():
+        assert file.record == right[path].record
+        assert file.segments == right[path].segments
+        assert np.array_equal(file.vectors, right[path].vectors), path
+
+
+def long_recording(path: Path, minutes: float) -> Path:
+    noise = np.random.default_rng(0).normal(0, 0.1, round(minutes * 60 * 16_000))
+    soundfile.write(path, noise, 16_000)
+    return path
+
+
+@contextmanager
+def reader_is_killed(path: Path, times: int) -> Iterator[list[int]]:
+    """Kill whichever other process has a file open, so often; gives the numbers of the killed."""
+    killed: list[int] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set() and len(killed) < times:
+            for process in readers(path):
+                if process not in killed:
+                    os.kill(process, signal.SIGKILL)
+                    killed.append(process)
+            time.sleep(0.002)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
+
+
+def readers(path: Path) -> Iterator[int]:
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit() or int(process.name) == os.getpid():
+            continue
+        try:
+            for handle in (process / "fd").iterdir():
+                if handle.readlink() == path:
+                    yield int(process.name)
+        except OSError:
+            continue  # It ended, or is another user's.
+
+
+@needs_ray
+def test_the_same_index_as_without(tmp_path: Path, random_model: Model, cluster: None) -> None:
+    """Records, notes, broken files and vectors, in more groups than workers."""
+    make_recordings(tmp_path / "a", 20)
+    make_recordings(tmp_path / "b", 20, seed=1)
+    (tmp_path / "a" / "empty.wav").touch()
+    (tmp_path / "b" / "text.wav").write_text("no audio, whatever its name says\n" * 50)
+    (tmp_path / "a" / "metadata.csv").write_text("file_name,title\n000.wav,Rain\n")
+    plain, expected = heard_here(tmp_path, random_model)
+    store = empty_store(random_model)
+    summary = on_ray(tmp_path, store, random_model)
+    assert_equal(plain, store)
+    assert store.files()[str(tmp_path / "a" / "000.wav")].notes.title == "Rain"
+    assert summary.broken == expected.broken
+    assert len(summary.broken) == 2
+    assert (summary.added, summary.audio_s) == (42, pytest.approx(expected.audio_s))
+    again = on_ray(tmp_path, store, random_model)
+    assert (again.added, again.changed, again.unchanged) == (0, 0, 42)
+
+
+@pytest.mark.slow
+@needs_ray
+def test_a_killed_worker_loses_and_doubles_nothing(
+    tmp_path: Path, random_model: Model, cluster: None
+) -> None:
+    make_recordings(tmp_path, 20)
+    victim = long_recording(tmp_path / "010.wav", 1)
+    plain, _ = heard_here(tmp_path, random_model)
+    store = empty_store(random_model)
+    with reader_is_killed(victim, times=1) as killed:
+        summary = on_ray(tmp_path, store, random_model)
+    assert len(killed) == 1
+    assert summary.broken == {}
+    assert_equal(plain, store)
+
+
+@pytest.mark.slow
+@needs_ray
+def test_a_file_that_kills_its_worker_twice_is_broken(
+    tmp_path: Path, random_model: Model, cluster: None
+) -> None:
+    others = make_recordings(tmp_path, 20)
+    deadly = long_recording(tmp_path / "deadly.wav", 1)
+    store = empty_store(random_model)
+    with reader_is_killed(deadly, times=9) as killed:
+        summary = on_ray(tmp_path, store, random_model)
+    assert len(killed) == 2
+    assert summary.broken == {
+        str(deadly): "its decoding ended the worker process each time; damaged, or too large"
+    }
+    assert store.segments(list(map(str, others))).keys() == set(map(str, others))
+    assert on_ray(tmp_path, store, random_model).broken == {}, "it is tried again at the next run"
+
+
+def test_the_ledger_blames_the_file_that_was_at_work() -> None:
+    ledger = Ledger()
+    assert ledger.begin(0) == Known(again=False, fatal=(), hopeless=False)
+    assert ledger.begin(0) == Known(again=True, fatal=(), hopeless=False)
+    ledger.at(0, "a")
+    ledger.at(0, "b")
+    assert ledger.begin(0).fatal == ("b",)
+    ledger.at(0, "c")
+    assert ledger.begin(0).fatal == ("b",), "once is not twice"
+    ledger.at(0, "c")
+    assert ledger.begin(0).fatal == ("b", "c")
+    assert ledger.begin(1) == Known(again=False, fatal=(), hopeless=False)
+
+
+def test_a_group_that_loses_its_workers_without_a_culprit_is_given_up() -> None:
+    ledger = Ledger()
+    known = []
+    for _ in range(7):
+        known.append(ledger.begin(0))
+        ledger.at(0, "")
+    assert [entry.hopeless for entry in known] == [False] * 5 + [True] * 2
+    assert all(entry.fatal == () for entry in known)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1"),
+        ("ray://head:10001", "no address of a Ray cluster; give HOST:PORT"),
+        ("head", "no address of a Ray cluster; give HOST:PORT"),
+    ],
+)
+def test_an_address_without_a_cluster_is_said(
+    address: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(EarshotError, match=said), connected(ClusterConfig(address=address)):
+        pass
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EarshotError, match=r"earshot\[distributed\]"), connected(CONFIG):
+        pass
+
+
+@needs_ray
+def test_a_model_that_workers_lack_is_one_line(
+    tmp_path: Path, random_model: Model, cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_recordings(tmp_path / "sounds", 1)
+    store = empty_store(random_model)
+    monkeypatch.setenv("EARSHOT_HOME", str(tmp_path / "nothing"))
+    monkeypatch.setenv("EARSHOT_ASSETS", "")
+    with pytest.raises(
+        EarshotError, match=r"a worker on .*: mn05_as_mAP_443.pt is not here"
+    ) as said:
+        on_ray(tmp_path / "sounds", store, random_model)
+    assert "\n" not in str(said.value)
+
+
+@needs_ray
+def test_gpus_that_nobody_has_are_said(tmp_path: Path, random_model: Model, cluster: None) -> None:
+    make_recordings(tmp_path, 1)
+    config = ClusterConfig(gpus_per_worker=0.5)
+    with pytest.raises(EarshotError, match="the cluster has 0 GPUs"):
+        on_ray(tmp_path, empty_store(random_model), random_model, config)
+
+
+@pytest.mark.parametrize("options", [{"workers": 0}, {"gpus_per_worker": -1.0}])
+def test_settings_without_sense_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(EarshotError, match="give"):
+        ClusterConfig(**options)
