@@ -15,13 +15,14 @@ import typer
 from typer.exceptions import TyperException
 
 from earshot import __version__
-from earshot.commands import Device, Json, Workers, judge, library, print_json
+from earshot.commands import Device, Json, Workers, distributed, judge, library, print_json
 from earshot.commands import search as searching
 from earshot.commands import serve as serving
 from earshot.commands import teach as teaching
 from earshot.commands import train as training
 from earshot.commands.data import EXTRAS as DATA_EXTRAS
 from earshot.commands.data import app as data
+from earshot.commands.distributed import GpusPerWorker, RayAddress, ShardText
 from earshot.commands.library import follow_folders
 from earshot.commands.soundscape import soundscape
 from earshot.types import EarshotError
@@ -119,15 +120,18 @@ def index(
     settle: Annotated[
         float, typer.Option(help="Followed files are left until they rest for so many seconds.")
     ] = 2.0,
+    ray: RayAddress = None,
+    gpus_per_worker: GpusPerWorker = 0.0,
+    shard: ShardText = None,
     workers: Workers = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Add new and changed recordings, drop removed ones, report broken ones. Resumable."""
-    from earshot.console import print_note, print_summary, progress_bar
+    from earshot.console import print_note, print_summary
     from earshot.folders import require_recordings
-    from earshot.library import index as index_folders
     from earshot.library import open_or_create
+    from earshot.shards import read_shard
     from earshot.store import require_lasting, store_exists
     from earshot.watch import WatchConfig
 
@@ -136,17 +140,22 @@ def index(
     config = WatchConfig(settle_s=settle, every_s=watch_every)
     if following and prune:
         raise EarshotError("--prune is for one run; end it, and follow then with --watch alone")
+    if following and (ray or shard):
+        raise EarshotError("--watch follows from one process; leave --ray and --shard out")
+    part = read_shard(shard) if shard else None
+    cluster = distributed.cluster_of(ray, workers, gpus_per_worker, device)
     if not store_exists(to) and not following:
         require_recordings(paths)
-    store, heard_by = open_or_create(
-        to, model, device, segment_s=window, hop_s=hop, tell=print_note
-    )
-    if following:
-        opened = store, heard_by
-        follow_folders(paths, to, config, opened=opened, workers=workers, as_json=as_json)
-        return
-    with progress_bar("indexing") as report:
-        summary = index_folders(paths, store, heard_by, workers=workers, prune=prune, report=report)
+    with distributed.on_ray(cluster):
+        opened = store, heard_by = open_or_create(
+            to, model, device, segment_s=window, hop_s=hop, tell=print_note
+        )
+        if following:
+            follow_folders(paths, to, config, opened=opened, workers=workers, as_json=as_json)
+            return
+        summary = distributed.run(
+            paths, opened, part=part, cluster=cluster, workers=workers, prune=prune
+        )
     if as_json:
         print_json({"index": to, "model": heard_by.name, **summary.as_json()})
     else:

@@ -37,6 +37,7 @@ FLOORS = {
     "watch": 6,
     "migrate": 6,
     "cluster": 6,
+    "shards": 6,
     "disagreement": 6,
     "notebook": 6,
     "search": 5,
