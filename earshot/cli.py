@@ -96,7 +96,7 @@ def options(
 
 @app.command()
 def index(
-    paths: Annotated[list[Path], typer.Argument(help="Folders or files of recordings.")],
+    paths: Annotated[list[str], typer.Argument(help="Folders or files of recordings, or s3://… .")],
     to: Annotated[str, typer.Option(help="The index: a folder, or s3://… .")],
     model: Annotated[
         str | None, typer.Option(help="The model of a new index; see `earshot models`.")
@@ -151,7 +151,8 @@ def index(
             to, model, device, segment_s=window, hop_s=hop, tell=print_note
         )
         if following:
-            follow_folders(paths, to, config, opened=opened, workers=workers, as_json=as_json)
+            folders = distributed.require_folders(paths)
+            follow_folders(folders, to, config, opened=opened, workers=workers, as_json=as_json)
             return
         summary = distributed.run(
             paths, opened, part=part, cluster=cluster, workers=workers, prune=prune

@@ -24,14 +24,12 @@ from earshot.embed import (
     Batch,
     compute_with_one_thread,
     embed_into,
-    file_state,
     groups,
 )
 from earshot.library import Hear, noted
 from earshot.metadata import Tables
 from earshot.model import load, require_same_model
 from earshot.types import (
-    AudioError,
     EarshotError,
     EmbeddedFile,
     FileRecord,
@@ -258,10 +256,6 @@ class Worker:
 def lost_at(path: str) -> FileRecord:
     """A file that no worker survives."""
     state = FileState(path=path, size_bytes=0, mtime_ns=0, ctime_ns=0, sha256="")
-    try:
-        state = file_state(path)
-    except AudioError as error:
-        return FileRecord(state=state, broken=error.reason)
     return FileRecord(
         state=state, broken="its decoding ended the worker process each time; damaged, or too large"
     )

@@ -85,6 +85,8 @@ def _file(text: str) -> str:
 
 
 def _folder(text: str) -> str:
+    if "://" in text:
+        return text.rstrip("/")
     try:
         return str(Path(text).expanduser().resolve())
     except (OSError, RuntimeError, ValueError) as error:  # A loop of links, no such user, a NUL.

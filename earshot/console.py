@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 
 from earshot.library import Progress as Indexed
 from earshot.library import Summary
+from earshot.objects import is_uri
 from earshot.types import Answer, Hit
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def print_model(described: Mapping[str, Any]) -> None:
 def shortest(path: str) -> str:
     """A path as short as it can be given: relative where that is shorter."""
     with suppress(ValueError):  # Another drive.
-        path = min(path, os.path.relpath(path), key=len)
+        path = path if is_uri(path) else min(path, os.path.relpath(path), key=len)
     return printable(path)
 
 

@@ -26,6 +26,8 @@ import numpy as np
 from earshot import audio
 from earshot.files import atomic_write, sha256_of
 from earshot.folders import collect
+from earshot.metadata import read_notes
+from earshot.objects import fetched, is_uri
 from earshot.types import (
     AudioError,
     EarshotError,
@@ -33,6 +35,7 @@ from earshot.types import (
     FileRecord,
     FileState,
     Model,
+    Notes,
     Segment,
 )
 
@@ -176,16 +179,20 @@ def embed_group(paths: Sequence[str], batch: Batch) -> list[EmbeddedFile]:
 
 
 def embed_into(batch: Batch, path: str) -> FileRecord:
-    """Put the segments of one file into the batch; what is wrong with it is in the record."""
+    """Put the segments of one file into the batch; what is wrong with it is in the record.
+
+    An object's notes are read while it is here.
+    """
     state = FileState(path=path, size_bytes=0, mtime_ns=0, ctime_ns=0, sha256="")
     try:
-        state = file_state(path)
-        info = audio.probe(path)
-        duration_s = 0.0
-        for segment, waveform in decoded(path, batch):
-            batch.add(path, segment, waveform)
-            batch.heard(segment.end_s - duration_s)
-            duration_s = segment.end_s
+        with here(path) as (file, state):
+            info = audio.probe(file)
+            duration_s = 0.0
+            for segment, waveform in decoded(file, batch):
+                batch.add(path, segment, waveform)
+                batch.heard(segment.end_s - duration_s)
+                duration_s = segment.end_s
+            notes = read_notes(file) if is_uri(path) else Notes()
     except AudioError as error:
         return FileRecord(state=state, broken=error.reason)
     return FileRecord(
@@ -193,7 +200,22 @@ def embed_into(batch: Batch, path: str) -> FileRecord:
         duration_s=duration_s,
         sample_rate_hz=info.sample_rate_hz,
         channels=info.channels,
+        notes=notes,
     )
+
+
+@contextmanager
+def here(path: str) -> Iterator[tuple[str, FileState]]:
+    """A file of this machine to read, with its state: itself, or a copy while it is needed.
+
+    Raises:
+        AudioError: it cannot be had or read.
+    """
+    if is_uri(path):
+        with fetched(path) as (copy, state):
+            yield str(copy), state
+    else:
+        yield path, file_state(path)
 
 
 def decoded(path: str, batch: Batch) -> Iterator[tuple[Segment, np.ndarray]]:

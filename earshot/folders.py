@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from earshot.audio import AUDIO_SUFFIXES
+from earshot.objects import is_uri, list_objects
 from earshot.types import EarshotError, FileRecord
 
 
@@ -20,7 +21,15 @@ def collect(roots: Sequence[str | Path]) -> list[str]:
     Raises:
         EarshotError: a root is missing or holds none.
     """
-    return [path for path, _ in scan_all([Path(root).resolve() for root in roots], {}, {})]
+    return [path for path, _ in scan_all(map(located, roots), {}, {})]
+
+
+def located(root: str | Path) -> str | Path:
+    """The absolute path, links resolved, of what a user gives; the address of objects as it is."""
+    if not is_uri(root):
+        return Path(root).resolve()
+    scheme, separator, place = str(root).partition("://")
+    return scheme + separator + place.strip("/")
 
 
 def require_recordings(roots: Iterable[str | Path]) -> None:
@@ -30,16 +39,16 @@ def require_recordings(roots: Iterable[str | Path]) -> None:
         EarshotError: a root is missing or holds no audio.
     """
     for root in roots:
-        if not Path(root).exists():
+        if not is_uri(root) and not Path(root).exists():
             raise EarshotError(f"{root} does not exist; give files or folders of recordings")
         unreadable: dict[str, str] = {}
-        if next(scan(Path(root), unreadable), None) is None:
+        if next(scan(root if is_uri(root) else Path(root), unreadable), None) is None:
             why = next(iter(unreadable.values()), "known are " + " ".join(sorted(AUDIO_SUFFIXES)))
             raise EarshotError(f"{root} holds no audio files; {why}")
 
 
 def scan_all(
-    roots: Iterable[Path],
+    roots: Iterable[str | Path],
     known: Mapping[str, FileRecord],
     unreadable: dict[str, str],
     *,
@@ -51,8 +60,9 @@ def scan_all(
         EarshotError: as `compare`.
     """
     for root in roots:
-        files = list(scan(root, unreadable)) if root.exists() else []
-        held = 0 if files else held_from(root, known)
+        there = is_uri(root) or Path(root).exists()
+        files = list(scan(root, unreadable)) if there else []
+        held = 0 if files else held_from(Path(root), known)
         if held and not prune:
             raise EarshotError(unmounted(root, held))
         if not files and not held:
@@ -65,7 +75,7 @@ def held_from(root: Path, known: Iterable[str]) -> int:
     return sum(is_below(path, {root}) for path in known)
 
 
-def unmounted(root: Path, held: int) -> str:
+def unmounted(root: str | Path, held: int) -> str:
     """What to say of a folder without audio files from which an index holds some."""
     return (
         f"{root} holds no audio files though the index holds {held} from there; is its "
@@ -73,11 +83,20 @@ def unmounted(root: Path, held: int) -> str:
     )
 
 
-def scan(root: Path, unreadable: dict[str, str]) -> Iterator[tuple[str, os.stat_result]]:
+def scan(root: str | Path, unreadable: dict[str, str]) -> Iterator[tuple[str, os.stat_result]]:
     """Audio files below a folder in sorted order, hidden ones left out; a file stands for itself.
 
     Linked folders are not entered, so that a loop of links cannot trap the scan.
+
+    Raises:
+        EarshotError: objects that cannot be listed.
     """
+    if isinstance(root, str):
+        for uri, stat in list_objects(root):
+            below = uri.removeprefix(root).split("/")
+            if uri == root or (is_audio(below[-1]) and not any(map(is_hidden, below))):
+                yield uri, stat
+        return
     if not root.is_dir():
         yield str(root), root.stat()
         return
@@ -86,9 +105,9 @@ def scan(root: Path, unreadable: dict[str, str]) -> Iterator[tuple[str, os.stat_
         unreadable[error.filename] = f"the folder cannot be read: {(error.strerror or '').lower()}"
 
     for folder, folders, names in os.walk(root, onerror=note):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         for name in sorted(names):
-            if name.startswith(".") or Path(name).suffix.lower() not in AUDIO_SUFFIXES:
+            if is_hidden(name) or not is_audio(name):
                 continue
             path = Path(folder, name)
             try:
@@ -96,6 +115,16 @@ def scan(root: Path, unreadable: dict[str, str]) -> Iterator[tuple[str, os.stat_
             except OSError:
                 # A dangling link or vanished file: reported when it is read.
                 yield str(path), os.stat_result((0,) * 10)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is left out."""
+    return name.startswith(".")
+
+
+def is_audio(name: str) -> bool:
+    """Whether a file of that name may be a recording."""
+    return Path(name).suffix.lower() in AUDIO_SUFFIXES
 
 
 def is_below(path: str, folders: Collection[Path]) -> bool:

@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Any
 
 from earshot.embed import embed_files, file_state
-from earshot.folders import is_below, scan_all
+from earshot.folders import is_below, located, scan_all
 from earshot.metadata import Tables, read_notes
 from earshot.model import (
     load,
@@ -26,6 +26,7 @@ from earshot.model import (
     require_same_cut,
     require_same_model,
 )
+from earshot.objects import is_uri
 from earshot.store import create_store, is_storable, open_store, store_exists
 from earshot.types import (
     AudioError,
@@ -256,9 +257,9 @@ def count_moved(plan: Plan, reused: Mapping[str, FileState]) -> int:
 
 def noted(file: EmbeddedFile, tables: Tables) -> EmbeddedFile:
     """A file with what it, and a table beside it, says of itself."""
-    if file.record.broken:
-        return file
     path = file.record.state.path
+    if file.record.broken or is_uri(path):
+        return file  # An object was noted while it was here.
     notes = read_notes(path, tables.row(path))
     return replace(file, record=replace(file.record, notes=notes, beside=tables.digest(path)))
 
@@ -305,9 +306,10 @@ def compare(
         EarshotError: a root is missing or holds no audio and `prune` is not asked for; that a disk
             is not mounted must not empty an index.
     """
-    absolute = {Path(root).resolve() for root in roots}
+    places = {located(root) for root in roots}
+    absolute = set(map(Path, places))
     unreadable: dict[str, str] = {}
-    found = dict(scan_all(sorted(absolute), known, unreadable, prune=prune))
+    found = dict(scan_all(sorted(places, key=str), known, unreadable, prune=prune))
     sorted_paths: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for path, stat in found.items():
         if not is_storable(path):

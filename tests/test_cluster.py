@@ -1,7 +1,9 @@
 """A cluster hears what threads hear, bit for bit, whatever becomes of its workers."""
 
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -15,9 +17,9 @@ import soundfile
 from conftest import make_recordings
 
 from earshot.cluster import ClusterConfig, Known, Ledger, connected, on_cluster
-from earshot.library import Summary, carry_out, compare, index
+from earshot.library import Progress, Summary, carry_out, compare, index
 from earshot.model import model_manifest
-from earshot.store import create_store
+from earshot.store import create_store, open_store
 from earshot.types import EarshotError, Model, Store
 
 needs_ray = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -227,3 +229,68 @@ def test_gpus_that_nobody_has_are_said(tmp_path: Path, random_model: Model, clus
 def test_settings_without_sense_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(EarshotError, match="give"):
         ClusterConfig(**options)
+
+
+@pytest.mark.slow
+@needs_ray
+def test_a_lost_node_loses_and_doubles_nothing(tmp_path: Path, random_model: Model) -> None:
+    """Two nodes of a worker each; the second is lost in the middle of the run."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    make_recordings(tmp_path, 60)
+    plain, _ = heard_here(tmp_path, random_model)
+    store = empty_store(random_model)
+    ray.shutdown()
+    node = {"num_cpus": 1, "object_store_memory": 100 << 20}
+    nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    try:
+        second = nodes.add_node(**node)
+        nodes.wait_for_nodes()
+        config = ClusterConfig(address=nodes.address, workers=2)
+        lost: list[int] = []
+
+        def lose_second(progress: Progress) -> None:
+            if progress.files_done and not lost:
+                lost.append(progress.files_done)
+                nodes.remove_node(second, allow_graceful=False)
+
+        with connected(config):
+            assert ray.cluster_resources()["CPU"] == 2
+            plan = compare([tmp_path], {})
+            hear = on_cluster(config, store.manifest)
+            carry_out(plan, store, random_model, hear=hear, report=lose_second)
+    finally:
+        nodes.shutdown()
+    assert lost
+    assert lost[0] < 60
+    assert_equal(plain, store)
+
+
+@pytest.mark.slow
+@needs_ray
+def test_a_killed_run_is_gone_on_with(tmp_path: Path, random_model: Model) -> None:
+    """By the command line, into an index on disk; the process that asked is killed."""
+    pytest.importorskip("lancedb")
+    make_recordings(tmp_path / "sounds", 20)
+    late = long_recording(tmp_path / "sounds" / "zzz.wav", 1)
+    where = str(tmp_path / "library")
+    command = [sys.executable, "-m", "earshot", "index", str(tmp_path / "sounds"), "--to", where]
+    command += ["--model", "tags-mn05", "--device", "cpu", "--ray", "local", "--workers", "1"]
+    run = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE)
+    while not any(readers(late)):
+        assert run.poll() is None, "it ended before it was killed"
+        time.sleep(0.01)
+    run.kill()
+    run.communicate()
+    done = subprocess.run([*command, "--json"], stdout=subprocess.PIPE, check=True)
+    summary = json.loads(done.stdout)
+    assert summary["added"] + summary["unchanged"] == 21
+    assert summary["broken"] == []
+    plain, _ = heard_here(tmp_path / "sounds", random_model)
+    there = open_store(where)
+    assert there.files() == plain.files()
+    for path, file in there.segments(there.files()).items():
+        expected = plain.segments([path])[path]
+        assert file.segments == expected.segments
+        assert np.abs(file.vectors - expected.vectors).max() < 1e-5

@@ -27,6 +27,7 @@ FLOORS = {
     "encoders": 2,
     "datasets": 2,
     "metadata": 2,
+    "objects": 2,
     "model": 3,
     "batches": 3,
     "embed": 4,

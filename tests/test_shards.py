@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_recordings
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from earshot.library import Plan, carry_out, compare, index
@@ -17,7 +17,8 @@ from earshot.store import create_store, open_store
 from earshot.types import EarshotError, Model
 
 
-@given(st.lists(st.text(min_size=1), unique=True), st.integers(1, 20))
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # Of a busy machine.
+@given(st.lists(st.text(min_size=1, max_size=20), unique=True, max_size=50), st.integers(1, 20))
 def test_every_file_is_of_exactly_one_part(paths: list[str], count: int) -> None:
     whole = Plan(known={}, new=tuple(paths), removed=tuple(paths))
     parts = [part_of(whole, Shard(number=i, count=count)) for i in range(1, count + 1)]

@@ -278,6 +278,8 @@ def _opened(name: str) -> Iterator[Decoder]:
 
 def _usable_size_bytes(name: str) -> int:
     """Look before opening: to open a pipe would be to wait for its writer."""
+    if "://" in name:
+        raise AudioError(name, "lies in an object store; only an index run fetches it")
     try:
         status = Path(name).stat()
         if stat.S_ISREG(status.st_mode):

@@ -51,6 +51,19 @@ def cluster_of(
     return None
 
 
+def require_folders(paths: Sequence[str]) -> list[Path]:
+    """What can be followed.
+
+    Raises:
+        EarshotError: an address of objects.
+    """
+    from earshot.objects import is_uri
+
+    if uri := next(filter(is_uri, paths), None):
+        raise EarshotError(f"{uri}: object stores cannot be followed; run without --watch")
+    return list(map(Path, paths))
+
+
 @contextmanager
 def on_ray(config: ClusterConfig | None) -> Iterator[None]:
     """Connect to a cluster, if there is one to connect to; its own messages are kept away."""
@@ -67,7 +80,7 @@ def on_ray(config: ClusterConfig | None) -> Iterator[None]:
 
 
 def run(
-    paths: Sequence[str | Path],
+    paths: Sequence[str],
     opened: tuple[Store, Model],
     *,
     part: Shard | None,

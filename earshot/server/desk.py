@@ -13,6 +13,7 @@ from threading import Lock, Thread
 
 from earshot.conditions import parse_condition
 from earshot.files import home
+from earshot.objects import is_uri
 from earshot.search import Searcher
 from earshot.server.catalogue import Catalogue, id_of
 from earshot.server.jobs import Indexer
@@ -186,9 +187,11 @@ def require_present(record: FileRecord) -> Path:
     """The file of a record, if it is still what was indexed.
 
     Raises:
-        FileNotFoundError: it is gone, or another file is there now.
+        FileNotFoundError: it is gone, another file is there now, or it lies in an object store.
     """
     path = Path(record.state.path)
+    if is_uri(record.state.path):
+        raise FileNotFoundError(f"{record.state.path} lies in an object store and is not here")
     try:
         size_bytes = path.stat().st_size
     except OSError as error:
@@ -212,7 +215,7 @@ def clip_out(record: FileRecord) -> ClipOut:
     path, notes = PurePath(record.state.path), record.notes
     return ClipOut(
         id=id_of(record.state.path),
-        path=str(path),
+        path=record.state.path,
         name=path.name,
         folder=str(path.parent),
         version=record.state.sha256[:12],

@@ -1,0 +1,167 @@
+"""Recordings in an object store are indexed like files; the store is an S3 of this machine."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import make_recordings
+
+from earshot import audio
+from earshot.conditions import parse_condition
+from earshot.embed import embed_files
+from earshot.library import Summary, index
+from earshot.model import model_manifest
+from earshot.objects import COPIES, fetched, forget_copies_of_the_dead, list_objects
+from earshot.store import create_store
+from earshot.types import AudioError, EarshotError, Model, Store
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """An S3 server of this machine."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An empty bucket, `s3://sounds`, and what writes to it."""
+    s3fs = pytest.importorskip("s3fs")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    s3fs.S3FileSystem.clear_instance_cache()
+    files = s3fs.S3FileSystem(use_listings_cache=False)
+    if files.exists("sounds"):
+        files.rm("sounds", recursive=True)
+    files.mkdir("sounds")
+    return files
+
+
+def upload(bucket: Any, paths: list[Path], folder: str) -> None:
+    for path in paths:
+        bucket.put_file(str(path), f"{folder}/{path.name}")
+
+
+def counts(summary: Summary) -> tuple[int, int, int, int]:
+    return summary.added, summary.changed, summary.unchanged, summary.removed
+
+
+@pytest.fixture
+def store(random_model: Model) -> Store:
+    return create_store(":memory:", model_manifest(random_model))
+
+
+def test_objects_are_heard_like_files(
+    tmp_path: Path, bucket: Any, store: Store, random_model: Model
+) -> None:
+    paths = make_recordings(tmp_path, 4)
+    (tmp_path / "broken.wav").write_bytes(paths[0].read_bytes()[:60])
+    upload(bucket, [*paths, tmp_path / "broken.wav"], "sounds/rain")
+    bucket.pipe_file("sounds/rain/.hidden/a.wav", b"left out")
+    bucket.pipe_file("sounds/rain/notes.txt", b"no audio by its name")
+    summary = index(["s3://sounds/rain/"], store, random_model)
+    assert counts(summary) == (5, 0, 0, 0)
+    assert list(summary.broken) == ["s3://sounds/rain/broken.wav"]
+    here = {Path(f.record.state.path).name: f for f in embed_files(map(str, paths), random_model)}
+    there = store.segments(store.files())
+    assert sorted(there) == [f"s3://sounds/rain/{path.name}" for path in paths]
+    for uri, file in there.items():
+        expected = here[Path(uri).name]
+        assert file.segments == expected.segments
+        assert np.abs(file.vectors - expected.vectors).max() < 1e-5
+        assert file.record.state.sha256 == expected.record.state.sha256
+        assert file.record.notes.date, "an object's notes are read while it is here"
+    query = there["s3://sounds/rain/000.wav"].vectors
+    for folder, count in (("s3://sounds/rain/", 4), ("s3://sounds/snow", 0)):
+        hits = store.search(query, 9, [parse_condition(f"folder = {folder}")])
+        assert len(hits[0]) == count
+    assert not list(Path(os.environ.get("TMPDIR", "/tmp")).glob(f"{COPIES}{os.getpid()}-*"))
+
+
+def test_only_the_difference_is_fetched(
+    tmp_path: Path, bucket: Any, store: Store, random_model: Model
+) -> None:
+    paths = make_recordings(tmp_path, 3)
+    upload(bucket, paths, "sounds/a")
+    upload(bucket, paths[:1], "sounds/b")
+    assert counts(index(["s3://sounds/a"], store, random_model)) == (3, 0, 0, 0)
+    assert counts(index(["s3://sounds/a"], store, random_model)) == (0, 0, 3, 0)
+    # Other content of equal size in the same second: only its version tells.
+    content = bytearray(paths[1].read_bytes())
+    content[100:200] = bytes(100)
+    bucket.pipe_file("sounds/a/001.wav", bytes(content))
+    bucket.rm_file("sounds/a/002.wav")
+    assert counts(index(["s3://sounds/a"], store, random_model)) == (0, 1, 1, 1)
+    assert counts(index(["s3://sounds/b", tmp_path], store, random_model)) == (4, 0, 0, 0)
+    assert len(store.files()) == 6
+
+
+def test_an_empty_bucket_empties_nothing(
+    tmp_path: Path, bucket: Any, store: Store, random_model: Model
+) -> None:
+    upload(bucket, make_recordings(tmp_path, 2), "sounds/a")
+    index(["s3://sounds/a"], store, random_model)
+    bucket.rm("sounds/a", recursive=True)
+    with pytest.raises(EarshotError, match="index holds 2 from there"):
+        index(["s3://sounds/a"], store, random_model)
+    assert counts(index(["s3://sounds/a"], store, random_model, prune=True)) == (0, 0, 0, 2)
+    with pytest.raises(EarshotError, match="s3://sounds/nothing holds no audio"):
+        index(["s3://sounds/nothing"], store, random_model)
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("ftp://host/a", "no place of recordings; use a folder, a file, s3://"),
+        ("s3://", "no place of recordings"),
+        ("gs://bucket/a", "need gcsfs; run: pip install gcsfs"),
+    ],
+)
+def test_places_that_cannot_be_read_are_said(
+    uri: str, said: str, store: Store, random_model: Model
+) -> None:
+    with pytest.raises(EarshotError, match=said):
+        index([uri], store, random_model)
+
+
+def test_objects_that_are_gone_are_broken_files(bucket: Any) -> None:
+    with pytest.raises(AudioError, match="no such file"), fetched("s3://sounds/gone.wav"):
+        pass
+    with pytest.raises(AudioError, match="lies in an object store"):
+        audio.probe("s3://sounds/gone.wav")
+
+
+def test_a_store_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    with pytest.raises(EarshotError, match="s3://sounds cannot be listed") as said:
+        list(list_objects("s3://sounds"))
+    assert "\n" not in str(said.value)
+
+
+def test_copies_of_killed_processes_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead, alive = (tmp_path / f"{COPIES}{number}-x" for number in (ended.pid, os.getpid()))
+    for folder in (dead, alive, tmp_path / f"{COPIES}other"):
+        folder.mkdir()
+    forget_copies_of_the_dead.cache_clear()
+    forget_copies_of_the_dead()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [alive.name, f"{COPIES}other"]
+    )
