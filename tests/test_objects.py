@@ -17,7 +17,7 @@ from earshot.embed import embed_files
 from earshot.library import Summary, index
 from earshot.model import model_manifest
 from earshot.objects import COPIES, fetched, forget_copies_of_the_dead, list_objects
-from earshot.store import create_store
+from earshot.store import create_store, open_store
 from earshot.types import AudioError, EarshotError, Model, Store
 
 
@@ -165,3 +165,23 @@ def test_copies_of_killed_processes_are_removed(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         [alive.name, f"{COPIES}other"]
     )
+
+
+@pytest.mark.slow
+def test_workers_of_a_cluster_fetch_objects(
+    tmp_path: Path, bucket: Any, random_model: Model
+) -> None:
+    """By the command line; credentials are in the environment that workers inherit."""
+    pytest.importorskip("ray")
+    pytest.importorskip("lancedb")
+    upload(bucket, make_recordings(tmp_path, 4), "sounds/a")
+    where = str(tmp_path / "library")
+    command = [sys.executable, "-m", "earshot", "index", "s3://sounds/a", "--to", where]
+    command += ["--model", "tags-mn05", "--device", "cpu"]
+    subprocess.run([*command, "--ray", "local", "--workers", "1"], check=True)
+    plain = create_store(":memory:", model_manifest(random_model))
+    index(["s3://sounds/a"], plain, random_model)
+    there = open_store(where)
+    assert there.files() == plain.files()
+    for path, file in there.segments(there.files()).items():
+        assert np.array_equal(file.vectors, plain.segments([path])[path].vectors)
