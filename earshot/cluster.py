@@ -40,6 +40,11 @@ from earshot.types import (
 
 LOCAL = "local"
 CONNECT_S = 10.0
+# A head speaks gRPC, hence HTTP/2: its first frame is of settings (RFC 9113, 3.4). One that wants
+# to be spoken to in secret says so (RFC 8446, 6).
+HTTP2_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+HTTP2_SETTINGS = b"\x04"
+TLS_ALERT = b"\x15"
 # What a Ray of this machine alone may hold at a time: groups' names and vectors are small.
 OBJECT_STORE_BYTES = 256 << 20
 # A task costs Ray milliseconds and some kilobytes, a lost worker costs its task: thousands of tasks
@@ -134,11 +139,15 @@ def require_reachable(address: str) -> None:
             f"of Ray Client) from a machine that belongs to it, auto for the one here, or local"
         )
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_S) as line:
+            line.sendall(HTTP2_GREETING)
+            answer = line.recv(9)
     except (OSError, OverflowError) as error:
         raise EarshotError(
             f"no Ray cluster answers at {address} ({error}); is `ray start --head` running there?"
         ) from error
+    if answer[3:4] != HTTP2_SETTINGS and answer[:1] != TLS_ALERT:
+        raise EarshotError(f"what answers at {address} is no Ray cluster; give the head's address")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +157,7 @@ class Known:
     again: bool
     fatal: tuple[str, ...]
     hopeless: bool
-    """No worker survives it, though no file is to blame."""
+    """Too many workers were lost at it, and no file is to blame."""
 
 
 class Ledger:
@@ -232,16 +241,25 @@ class Worker:
         return answers
 
     def hear(self, group: int, paths: Sequence[str]) -> list[EmbeddedFile]:
-        """Embed a group as a thread does here, with the same batches, hence the same vectors."""
+        """Embed a group as a thread does here, with the same batches, hence the same vectors.
+
+        Raises:
+            EarshotError: there is no working here, whatever the files.
+        """
         import ray
 
         ledger = self.job.ledger
         known: Known = ray.get(ledger.begin.remote(group))
+        if known.hopeless:
+            raise EarshotError(
+                f"workers were lost {UNEXPLAINED_LOSSES + 1} times at the same files, and none is "
+                f"to blame; is there too little memory for the model? Give fewer --workers"
+            )
         batch = Batch(self.model, BATCH_SEGMENTS, lambda seconds: None, Event())
         batch.segment_s, batch.hop_s = self.job.manifest.segment_s, self.job.manifest.hop_s
         records = []
         for path in paths:
-            if known.hopeless or path in known.fatal:
+            if path in known.fatal:
                 records.append(lost_at(path))
                 continue
             if known.again:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -32,8 +33,15 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 def cluster() -> Iterator[None]:
     """A Ray of this machine, for one worker at a time."""
     pytest.importorskip("ray")
-    with connected(CONFIG):
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        be_quick(patch)
+        with connected(CONFIG):
+            yield
+
+
+def be_quick(patch: pytest.MonkeyPatch) -> None:
+    """Let workers not give way to whatever else runs on a busy machine."""
+    patch.setenv("RAY_worker_niceness", "0")
 
 
 def on_ray(folder: Path, store: Store, model: Model, config: ClusterConfig = CONFIG) -> Summary:
@@ -196,6 +204,26 @@ def test_an_address_without_a_cluster_is_said(
         pass
 
 
+def test_what_is_no_cluster_is_told_from_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def answer() -> None:
+            line, _ = server.accept()
+            with line:
+                line.recv(100)
+                line.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        config = ClusterConfig(address=address)
+        with pytest.raises(EarshotError, match="is no Ray cluster"), connected(config):
+            pass
+        thread.join()
+
+
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EarshotError, match=r"earshot\[distributed\]"), connected(CONFIG):
@@ -233,9 +261,12 @@ def test_settings_without_sense_are_refused(options: dict[str, float]) -> None:
 
 @pytest.mark.slow
 @needs_ray
-def test_a_lost_node_loses_and_doubles_nothing(tmp_path: Path, random_model: Model) -> None:
+def test_a_lost_node_loses_and_doubles_nothing(
+    tmp_path: Path, random_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two nodes of a worker each; the second is lost in the middle of the run."""
     ray = pytest.importorskip("ray")
+    be_quick(monkeypatch)
     from ray.cluster_utils import Cluster
 
     make_recordings(tmp_path, 60)
@@ -269,9 +300,12 @@ def test_a_lost_node_loses_and_doubles_nothing(tmp_path: Path, random_model: Mod
 
 @pytest.mark.slow
 @needs_ray
-def test_a_killed_run_is_gone_on_with(tmp_path: Path, random_model: Model) -> None:
+def test_a_killed_run_is_gone_on_with(
+    tmp_path: Path, random_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By the command line, into an index on disk; the process that asked is killed."""
     pytest.importorskip("lancedb")
+    be_quick(monkeypatch)
     make_recordings(tmp_path / "sounds", 20)
     late = long_recording(tmp_path / "sounds" / "zzz.wav", 1)
     where = str(tmp_path / "library")
