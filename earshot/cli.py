@@ -142,6 +142,7 @@ def index(
         raise EarshotError("--prune is for one run; end it, and follow then with --watch alone")
     if following and (ray or shard):
         raise EarshotError("--watch follows from one process; leave --ray and --shard out")
+    folders = distributed.require_folders(paths) if following else []
     part = read_shard(shard) if shard else None
     cluster = distributed.cluster_of(ray, workers, gpus_per_worker, device)
     if not store_exists(to) and not following:
@@ -151,7 +152,6 @@ def index(
             to, model, device, segment_s=window, hop_s=hop, tell=print_note
         )
         if following:
-            folders = distributed.require_folders(paths)
             follow_folders(folders, to, config, opened=opened, workers=workers, as_json=as_json)
             return
         summary = distributed.run(

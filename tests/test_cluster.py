@@ -17,6 +17,7 @@ import pytest
 import soundfile
 from conftest import make_recordings
 
+from earshot.cli import app
 from earshot.cluster import ClusterConfig, Known, Ledger, connected, on_cluster
 from earshot.library import Progress, Summary, carry_out, compare, index
 from earshot.model import model_manifest
@@ -251,6 +252,27 @@ def test_gpus_that_nobody_has_are_said(tmp_path: Path, random_model: Model, clus
     config = ClusterConfig(gpus_per_worker=0.5)
     with pytest.raises(EarshotError, match="the cluster has 0 GPUs"):
         on_ray(tmp_path, empty_store(random_model), random_model, config)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a", "--watch", "--ray", "local"], "leave --ray and --shard out"),
+        (["a", "--watch", "--shard", "1/2"], "leave --ray and --shard out"),
+        (["s3://a/b", "--watch"], "s3://a/b: object stores cannot be followed"),
+        (["a", "--gpus-per-worker", "0.5"], "give --ray, too"),
+        (["a", "--shard", "3/2"], "no part of the files"),
+        (["a", "--ray", "nowhere"], "no address of a Ray cluster"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_recordings(tmp_path / "a", 1)
+    with pytest.raises(EarshotError, match=said):
+        app(["index", *arguments, "--to", "library"], standalone_mode=False)
+    assert not (tmp_path / "library").exists()
 
 
 @pytest.mark.parametrize("options", [{"workers": 0}, {"gpus_per_worker": -1.0}])
