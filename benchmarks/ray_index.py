@@ -221,6 +221,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     # Else the other work of the machine goes first. Ray has its own way with capitals.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
+    os.environ["RAY_agent_register_timeout_ms"] = "200000"  # noqa: SIM112 - of a busy one, too
     result = compare_ways(arguments.folder, arguments.rounds)
     RESULT.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))

@@ -99,7 +99,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         require_reachable(config.address)
     try:
         ray.init(address=config.address, **options)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - Ray raises bare ones, too
         why = str(error).strip().partition("\n")[0]
         raise EarshotError(f"no Ray cluster to be had at {config.address}: {why}") from error
     try:

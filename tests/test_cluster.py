@@ -41,8 +41,9 @@ def cluster() -> Iterator[None]:
 
 
 def be_quick(patch: pytest.MonkeyPatch) -> None:
-    """Let workers not give way to whatever else runs on a busy machine."""
+    """Let workers not give way to what else runs on a busy machine, nor Ray give up starting."""
     patch.setenv("RAY_worker_niceness", "0")
+    patch.setenv("RAY_agent_register_timeout_ms", "200000")
 
 
 def on_ray(folder: Path, store: Store, model: Model, config: ClusterConfig = CONFIG) -> Summary:
