@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from earshot import __version__
 from earshot.batches import Pairs
-from earshot.batches.loader import Crops, Reader, Step, read_ahead
+from earshot.batches.loader import Crops, Reader, Steps, read_ahead
 from earshot.files import atomic_write, locked
 from earshot.model.dual import DualEncoder
 from earshot.model.tensors import hash_of
@@ -92,7 +92,7 @@ def audio_features(
 
     def blocks(starts: Sequence[int]) -> Iterator[Encoded]:
         groups = [group for start in starts for group in batches_of(start, len(ids), batch)]
-        steps = [Step(clips=group, captions=group) for group in groups]
+        steps = Steps(recordings=recordings, clips=groups, captions=groups)
         heard = iter(read_ahead(Reader(recordings, Crops()), steps, min(workers, len(steps))))
         for start in starts:
             some = []

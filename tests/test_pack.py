@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -144,9 +145,9 @@ def test_broken_files_are_noted_and_others_added(tmp_path: Path) -> None:
     assert list(store.broken) == ["001"]
     with pytest.raises(EarshotError, match="no clip '001': not audio"):
         store.crop("001")
-    before = (tmp_path / "pack" / "audio.bin").read_bytes()
+    before = (tmp_path / "pack" / "00000.bin").read_bytes()
     store = pack(clips, tmp_path / "pack", chosen)
-    assert (tmp_path / "pack" / "audio.bin").read_bytes().startswith(before)
+    assert (tmp_path / "pack" / "00000.bin").read_bytes().startswith(before)
     assert (list(store.entries), list(store.broken)) == (["000", "002"], ["001"])
     shutil.copy(clips[0].path, clips[1].path)
     store = pack(clips, tmp_path / "pack", chosen)
@@ -181,17 +182,69 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
 def test_damage_is_noticed(tmp_path: Path) -> None:
     folder = tmp_path / "pack"
     pack(clips_of(tmp_path / "audio", 2), folder, Settings(sample_rate_hz=RATE_HZ))
-    content = bytearray((folder / "audio.bin").read_bytes())
+    content = bytearray((folder / "00000.bin").read_bytes())
     content[100] ^= 1
-    (folder / "audio.bin").write_bytes(content)
+    (folder / "00000.bin").write_bytes(content)
     with pytest.raises(EarshotError, match="audio of '000' is not what was written"):
         Pack(folder).verify()
-    (folder / "audio.bin").write_bytes(content[:-1])
+    (folder / "00000.bin").write_bytes(content[:-1])
     with pytest.raises(EarshotError, match="bytes are expected|are expected"):
         Pack(folder)
-    (folder / "clips.jsonl").write_text('{"id": 1}\n')
+    pack(clips_of(tmp_path / "audio", 2), tmp_path / "other", Settings(sample_rate_hz=RATE_HZ))
+    (tmp_path / "other/index/offset.npy").write_bytes(b"no array")
+    with pytest.raises(EarshotError, match=r"offset\.npy is missing or damaged; run `earshot data"):
+        Pack(tmp_path / "other")
+
+
+def test_an_index_is_made_anew_of_the_journals(tmp_path: Path) -> None:
+    clips, folder = clips_of(tmp_path / "audio", 2), tmp_path / "pack"
+    chosen = Settings(sample_rate_hz=RATE_HZ)
+    before = dict(pack(clips, folder, chosen).entries)
+    (folder / "index/id.content.npy").unlink()
+    assert dict(pack(clips, folder, chosen).entries) == before
+    (folder / "00000.jsonl").write_text('{"id": 1}\n')
     with pytest.raises(EarshotError, match="line 1: damaged"):
-        Pack(folder)
+        pack(clips, folder, chosen)
+
+
+def test_shards_are_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = clips_of(tmp_path / "audio", 8)
+    chosen = Settings(sample_rate_hz=RATE_HZ)
+    whole = pack(clips, tmp_path / "one", chosen)
+    sizes = [entry.stored_bytes for entry in whole.entries.values()]
+    limit = sorted(sizes)[-2]  # The largest clip alone is larger than a shard.
+    monkeypatch.setattr("earshot.datasets.packing.SHARD_BYTES", limit)
+    parts = pack(clips, tmp_path / "many", chosen)
+    for clip in clips:
+        assert np.array_equal(parts.crop(clip.id), whole.crop(clip.id))
+    parts.verify()
+    found = sorted((tmp_path / "many").glob("*.bin"))
+    assert len(found) > 2
+    assert [path.stat().st_size <= limit for path in found].count(False) == 1
+    assert (
+        b"".join(path.read_bytes() for path in found)
+        == (tmp_path / "one" / "00000.bin").read_bytes()
+    )
+    found[1].unlink()
+    with pytest.raises(EarshotError, match=r"00001\.bin has 0 bytes, \d+ are expected"):
+        Pack(tmp_path / "many")
+
+
+class Tones:
+    """Clips that are nowhere but in the computer's memory."""
+
+    def state(self, clip: Clip) -> str:
+        return "made"
+
+    def blocks(self, clip: Clip, sample_rate_hz: int) -> Iterator[np.ndarray]:
+        yield np.full(sample_rate_hz, float(clip.id), np.float32)
+
+
+def test_clips_need_not_be_files(tmp_path: Path) -> None:
+    clips = [Clip(id="0.25"), Clip(id="0.5")]
+    store = pack(clips, tmp_path, Settings(sample_rate_hz=10), origin=Tones())
+    assert store.crop("0.5").tolist() == [0.5] * 10
+    assert store.entries["0.25"].source == "made"
 
 
 def test_a_torn_end_is_cut_off(tmp_path: Path) -> None:
@@ -199,15 +252,15 @@ def test_a_torn_end_is_cut_off(tmp_path: Path) -> None:
     clips, folder = clips_of(tmp_path / "audio"), tmp_path / "pack"
     chosen = Settings(sample_rate_hz=RATE_HZ)
     whole = pack(clips, folder, chosen)
-    expected = (folder / "audio.bin").read_bytes()
-    lines = (folder / "clips.jsonl").read_bytes().splitlines(keepends=True)
-    (folder / "clips.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:20])
+    expected = (folder / "00000.bin").read_bytes()
+    lines = (folder / "00000.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "00000.jsonl").write_bytes(b"".join(lines[:2]) + lines[2][:20])
     described = json.loads((folder / "pack.json").read_text())
     (folder / "pack.json").write_text(json.dumps({**described, "finished": False}))
     with pytest.raises(EarshotError, match="is not finished; run"):
         Pack(folder)
     again = pack(clips, folder, chosen)
-    assert (folder / "audio.bin").read_bytes() == expected
+    assert (folder / "00000.bin").read_bytes() == expected
     assert again.entries == whole.entries
     again.verify()
 
@@ -230,13 +283,15 @@ from earshot.datasets import packing
 from earshot.datasets.pack import Settings
 from earshot.types import Clip
 packing.SYNC_CLIPS = 2
+packing.SHARD_BYTES = 60_000
 clips = [Clip(id=p.stem, path=str(p)) for p in sorted(Path(sys.argv[1]).glob("*.wav"))]
 packing.pack(clips, sys.argv[2], Settings(sample_rate_hz=16_000), workers=1,
              report=lambda progress: (print(progress.done, flush=True), time.sleep(0.05)))
 """
 
 
-def test_packing_goes_on_after_a_kill(tmp_path: Path) -> None:
+def test_packing_goes_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("earshot.datasets.packing.SHARD_BYTES", 60_000)
     clips = clips_of(tmp_path / "audio", 12)
     folder = tmp_path / "pack"
     for enough in (3, 7):
@@ -261,4 +316,7 @@ def test_packing_goes_on_after_a_kill(tmp_path: Path) -> None:
     store.verify()
     fresh = pack(clips, tmp_path / "fresh", chosen)
     assert store.entries == fresh.entries
-    assert (folder / "audio.bin").read_bytes() == (tmp_path / "fresh/audio.bin").read_bytes()
+    shards = [path.name for path in sorted(folder.glob("*.bin"))]
+    assert len(shards) > 2
+    for name in shards:
+        assert (folder / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()

@@ -6,7 +6,7 @@ import multiprocessing
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import forkserver
 from typing import Any
 
@@ -41,34 +41,52 @@ class Crops:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one batch reads: places of clips and, to draw their crops, of captions."""
+    """What one batch reads: B clips and, to draw their crops, the places of captions (B,)."""
 
-    clips: np.ndarray
+    clips: Recordings
     captions: np.ndarray
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """Steps that are made one after another, by the places of their clips and captions."""
+
+    recordings: Recordings
+    clips: Sequence[np.ndarray]
+    captions: Sequence[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __iter__(self) -> Iterator[Step]:
+        for clips, captions in zip(self.clips, self.captions, strict=True):
+            yield Step(clips=self.recordings.only(clips), captions=captions)
+
+
 class Reader(Dataset[Waveforms]):
-    """Reads a step at a time, in a worker."""
+    """Reads a step at a time, in a worker; it knows the packs, and of the clips nothing."""
 
     def __init__(self, recordings: Recordings, crops: Crops) -> None:
-        self.recordings, self.crops = recordings, crops
+        self.packs, self.sample_rate_hz = recordings.packs, recordings.sample_rate_hz
+        self.crops = crops
 
     @property
     def crop_samples(self) -> int | None:
         """A crop's length."""
         crop_s = self.crops.crop_s
-        return None if crop_s is None else max(1, round(crop_s * self.recordings.sample_rate_hz))
+        return None if crop_s is None else max(1, round(crop_s * self.sample_rate_hz))
 
     def __getitem__(self, step: Step) -> Any:
         """Waveforms (B, T) and lengths (B,), or the error of a file.
 
         An error is returned, not raised: torch would wrap it into its own with a traceback.
         """
+        recordings = replace(step.clips, packs=self.packs)
         try:
             return self.padded(
                 [
-                    self.recordings.waveform(int(clip), self.crop_samples, self.draw(int(caption)))
-                    for clip, caption in zip(step.clips, step.captions, strict=True)
+                    recordings.waveform(clip, self.crop_samples, self.draw(int(caption)))
+                    for clip, caption in enumerate(step.captions)
                 ]
             )
         except EarshotError as error:
@@ -93,12 +111,12 @@ class Reader(Dataset[Waveforms]):
         crop = self.crop_samples
         if crop is not None and self.crops.pad_to_crop:
             return crop
-        step = max(1, round(WIDTH_STEP_S * self.recordings.sample_rate_hz))
+        step = max(1, round(WIDTH_STEP_S * self.sample_rate_hz))
         rounded = -(-longest // step) * step
         return rounded if crop is None else min(rounded, crop)
 
 
-def read_ahead(reader: Reader, steps: Sequence[Step], workers: int) -> Iterator[Waveforms]:
+def read_ahead(reader: Reader, steps: Steps, workers: int) -> Iterator[Waveforms]:
     """The waveforms of steps in order, decoded by worker processes; 0: here, one after another.
 
     Raises:
@@ -193,7 +211,8 @@ class Loader:
                 yield torch.zeros(len(captions), 0), torch.zeros(len(captions), dtype=torch.int64)
             return
         reader = Reader(self.pairs.recordings, self.crops)
-        steps = [Step(clips=self.pairs.clip_of[some], captions=some) for some in self.steps]
+        clips = [self.pairs.clip_of[some] for some in self.steps]
+        steps = Steps(recordings=self.pairs.recordings, clips=clips, captions=self.steps)
         yield from read_ahead(reader, steps, min(self.workers, len(steps)))
 
     def batch(self, captions: np.ndarray, waveforms: Tensor, lengths: Tensor) -> Batch:

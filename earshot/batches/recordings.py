@@ -1,11 +1,11 @@
 """The clips' audio by number, from files or packs: all that a decoding process needs to know.
 
-Kept apart from the pairs and small, because it is sent to every worker.
+Kept apart from the pairs, because the part of it that a step needs is sent to a worker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import isnan
@@ -20,23 +20,37 @@ from earshot.types import AudioError, EarshotError
 
 FILE = -1
 NAMED_PROBLEMS = 3
+CHECKED_TOGETHER = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recordings:
     """N clips: `names` are paths where `pack_of` (N,) is FILE, else ids in the pack of that number.
 
+    Names may be made as they are asked for; workers are sent those of the step at hand alone.
+
     `durations_s` (N,) is NaN where a file was not measured; it then is when a crop of it is drawn.
     """
 
     sample_rate_hz: int
-    names: tuple[str, ...]
+    names: Sequence[str]
     pack_of: np.ndarray
     packs: tuple[Pack, ...]
     durations_s: np.ndarray
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def only(self, clips: Sequence[int] | np.ndarray) -> Recordings:
+        """Some of the clips, without the packs: small enough to be sent."""
+        places = np.asarray(clips, dtype=np.int64)
+        return Recordings(
+            sample_rate_hz=self.sample_rate_hz,
+            names=tuple(self.names[place] for place in places.tolist()),
+            pack_of=self.pack_of[places],
+            packs=(),
+            durations_s=self.durations_s[places],
+        )
 
     def waveform(self, clip: int, crop_samples: int | None = None, draw: int = 0) -> np.ndarray:
         """A clip as (T,) float32, or where it is longer a crop that `draw` (64 bits) places.
@@ -95,12 +109,15 @@ class Recordings:
         """
         problems = []
         with ThreadPoolExecutor() as pool:
-            found = pool.map(lambda clip: self.problem(clip, probe=probe), range(len(self)))
-            for number, problem in enumerate(found, 1):
-                if problem:
-                    problems.append(problem)
-                if report:
-                    report(number)
+            # Some at a time: half a million tasks that wait would fill the memory.
+            for start in range(0, len(self), CHECKED_TOGETHER):
+                some = range(start, min(start + CHECKED_TOGETHER, len(self)))
+                found = pool.map(lambda clip: self.problem(clip, probe=probe), some)
+                for number, problem in enumerate(found, start + 1):
+                    if problem:
+                        problems.append(problem)
+                    if report:
+                        report(number)
         if problems:
             named = "; ".join(problems[:NAMED_PROBLEMS])
             more = "; …" if len(problems) > NAMED_PROBLEMS else ""

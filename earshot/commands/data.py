@@ -194,9 +194,9 @@ def pack(
     as_json: Json = False,
 ) -> None:
     """Decode and resample once into a store of which any crop is read at once. Resumable."""
-    from earshot.datasets import load, with_audio
+    from earshot.datasets import detect, load, with_audio
     from earshot.datasets.pack import Settings
-    from earshot.datasets.packing import pack as pack_clips
+    from earshot.datasets.packing import pack_dataset
     from earshot.files import require_writable
 
     settings = Settings(sample_rate_hz=rate, codec=codec)  # type: ignore[arg-type] # it checks
@@ -204,16 +204,17 @@ def pack(
     chosen = with_audio(dataset, allow_missing=allow_missing)
     require_writable(to / "pack.json")
     with counting("packing", len(chosen.clips)) as report:
-        packed = pack_clips(chosen.clips, to, settings, report=lambda p: report(p.done))
+        kind = name or detect(data)
+        packed = pack_dataset(chosen, kind, to, settings, lambda p: report(p.done))
     with counting("verifying", len(packed)) as report:
         packed.verify(report)
     result = {
         "to": str(to),
         "clips": len(packed),
         "share_of_split": chosen.share,
-        "audio_s": sum(packed.duration_s(clip) for clip in packed.entries),
-        "stored_bytes": sum(entry.stored_bytes for entry in packed.entries.values()),
-        "clipped_samples": sum(entry.clipped for entry in packed.entries.values()),
+        "audio_s": packed.entries.total("samples") / packed.sample_rate_hz,
+        "stored_bytes": packed.entries.total("stored_bytes"),
+        "clipped_samples": packed.entries.total("clipped"),
         "broken": packed.broken,
     }
     if as_json:

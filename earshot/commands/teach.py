@@ -100,5 +100,6 @@ def named_pairs(names: list[str] | None, run: str, root: Path) -> Pairs:
         config = RunFolder(path=folder).recipe().data
     else:
         raise EarshotError(f"{run} is no training run; name the data by --train KIND:SPLIT")
-    # Nothing is decoded here, so the rate does not matter.
-    return Pairs(load_training(config, root, allow_missing=False), sample_rate_hz=1)
+    # Models hear files, and nothing is decoded here, so that the rate does not matter.
+    datasets = load_training(config, root, allow_missing=False)
+    return Pairs(datasets, sample_rate_hz=1, packs=[None] * len(datasets))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from earshot.datasets import audiocaps, clotho, folder, queries, soundscape, wavcaps
+from earshot.datasets.pack import Pack, packed_kind
 from earshot.datasets.relevance import with_relevance
 from earshot.datasets.shape import missing, subset, with_audio
 from earshot.types import Dataset, EarshotError
@@ -64,6 +65,10 @@ def load(
         EarshotError: an unknown name or split, missing or malformed tables.
     """
     root = Path(root)
+    if kind_packed := packed_kind(root):
+        if text_column or relevant_by or name not in ("", kind_packed):
+            raise EarshotError(f"{root} is a pack of {kind_packed} with its captions; ask for that")
+        return of_split(Pack(root).dataset(), split)
     name = name or detect(root)
     if name not in KINDS:
         raise EarshotError(f"no dataset {name!r}; known are {', '.join(KINDS)}")
@@ -78,6 +83,19 @@ def load(
     return kind.load(root, split)
 
 
+def of_split(dataset: Dataset, split: str) -> Dataset:
+    """What a pack holds of a split: all of it, or one source of WavCaps.
+
+    Raises:
+        EarshotError: it holds another split.
+    """
+    if split in ("", dataset.split):
+        return dataset
+    if dataset.card.name == wavcaps.CARD.name and dataset.split == wavcaps.ALL:
+        return wavcaps.of_source(dataset, split)
+    raise EarshotError(f"{dataset.pack} holds {dataset.split!r}, not {split!r}; pack that too")
+
+
 def detect(root: Path) -> str:
     """The kind of the data in a folder.
 
@@ -86,6 +104,8 @@ def detect(root: Path) -> str:
     """
     if not root.is_dir():
         raise EarshotError(f"{root} is no folder; give the folder of a dataset")
+    if kind_packed := packed_kind(root):
+        return kind_packed
     for name, kind in KINDS.items():
         patterns = (
             kind.marks if name == "folder" else (*kind.marks, *(f"*/{m}" for m in kind.marks))

@@ -1,9 +1,11 @@
 """A dataset's audio, decoded and resampled once: any crop of any clip without reading the rest.
 
-A pack is a folder. `audio.bin` holds the clips one after another, 16-bit mono samples or, by
-choice, one FLAC, Opus or MP3 stream per clip. It is mapped into memory, so that processes share
-it. `clips.jsonl` has a line per clip: where it lies and its hash. A line is written only once its
-audio is on the disk; so after a crash what no line speaks of is cut off, and packing goes on there.
+A pack is a folder. `00000.bin`, `00001.bin` … hold the clips one after another, 16-bit mono samples
+or, by choice, one FLAC, Opus or MP3 stream per clip; each is mapped into memory when a clip of it
+is first asked for, so that processes share it. `00000.jsonl` … have a line per clip: where it lies
+and its hash. A line is written only once its audio is on the disk; so after a crash what no line
+speaks of is cut off, and packing goes on there. `index/` holds what the lines say as columns, and
+`dataset/` the clips, captions and relevance, so that half a million entries open at once.
 `earshot.datasets.packing` writes packs.
 """
 
@@ -14,23 +16,26 @@ import io
 import json
 import mmap
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import soundfile
 
-from earshot.types import EarshotError
+from earshot.datasets.columns import Places, Texts, read
+from earshot.datasets.index import ABOUT, open_index, read_about
+from earshot.types import Dataset, EarshotError
 
 Codec = Literal["pcm", "flac", "opus", "mp3"]
 OPUS_RATES_HZ = (8_000, 12_000, 16_000, 24_000, 48_000)
-VERSION = 1
+VERSION = 2
 SCALE = 2.0**15
 # Decoded before a crop of a lossy stream, whose frames depend on those before. Opus takes this long
 # where a stream ends soon after its first page; 0.2 s left 6e-4.
 RUN_UP_S = 0.5
+NUMBERS = ("shard", "offset", "stored_bytes", "samples", "clipped")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +61,62 @@ class Entry:
 
     id: str
     source: str
+    shard: int = 0
     offset: int = 0
     stored_bytes: int = 0
     samples: int = 0
     clipped: int = 0
     sha256: str = ""
     broken: str = ""
+
+
+class Entries(Mapping[str, Entry]):
+    """The clips of a pack by id, in the order of packing, each made when it is asked for.
+
+    `numbers` are columns (N,) int64 by name, `hashes` (N, 32) uint8.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Map the columns.
+
+        Raises:
+            EarshotError: some is absent or damaged.
+        """
+        self.ids, self.sources = Texts.open(folder, "id"), Texts.open(folder, "source")
+        self.places = Places.open(self.ids, folder, "id")
+        self.numbers = {name: read(folder, name) for name in NUMBERS}
+        self.hashes = read(folder, "sha256")
+
+    def __getitem__(self, clip_id: str) -> Entry:
+        place = self.places.find(clip_id)
+        if place is None:
+            raise KeyError(clip_id)
+        shard, offset, stored_bytes, samples, clipped = (
+            int(self.numbers[name][place]) for name in NUMBERS
+        )
+        return Entry(
+            id=clip_id,
+            source=self.sources[place],
+            shard=shard,
+            offset=offset,
+            stored_bytes=stored_bytes,
+            samples=samples,
+            clipped=clipped,
+            sha256=self.hashes[place].tobytes().hex(),
+        )
+
+    def __contains__(self, clip_id: object) -> bool:
+        return isinstance(clip_id, str) and self.places.find(clip_id) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def total(self, name: str) -> int:
+        """The sum of a column of numbers."""
+        return int(self.numbers[name].sum())
 
 
 class Pack:
@@ -78,14 +133,16 @@ class Pack:
         if not described.get("finished"):
             raise EarshotError(f"{folder} is not finished; run `earshot data pack` again")
         self.settings = Settings(**described["settings"])
-        entries = read_journal(self.folder)[0]
-        self.broken = {e.id: e.broken for e in entries.values() if e.broken}
-        self.entries = {e.id: e for e in entries.values() if not e.broken}
-        self._bytes = _mapped(self.folder / "audio.bin")
-        needed = max((e.offset + e.stored_bytes for e in self.entries.values()), default=0)
-        if needed > len(self._bytes):
-            what = f"{folder}: audio.bin has {len(self._bytes)} bytes, {needed} are expected"
-            raise EarshotError(f"{what}; delete the folder and pack again")
+        self.entries = Entries(self.folder / "index")
+        names, reasons = (Texts.open(self.folder / "index", f"broken.{s}") for s in ("id", "why"))
+        self.broken = dict(zip(names, reasons, strict=True))
+        self._shards: dict[int, memoryview] = {}
+        for number, needed in enumerate(described["shard_bytes"]):
+            path = shard_file(self.folder, number)
+            found = path.stat().st_size if path.exists() else 0
+            if found < needed:
+                what = f"{folder}: {path.name} has {found} bytes, {needed} are expected"
+                raise EarshotError(f"{what}; delete the folder and pack again")
 
     def __reduce__(self) -> tuple[type[Pack], tuple[Path]]:
         return Pack, (self.folder,)
@@ -116,7 +173,7 @@ class Pack:
         end = entry.samples if samples is None else min(start + samples, entry.samples)
         if not 0 <= start <= end:
             raise ValueError(f"{clip_id!r} has {entry.samples} samples; no {samples} from {start}")
-        stored = self._bytes[entry.offset : entry.offset + entry.stored_bytes]
+        stored = self._stored(entry)
         if self.settings.codec == "pcm":
             values = np.frombuffer(stored, dtype="<i2")[start:end].astype(np.float32)
             values /= np.float32(SCALE)
@@ -136,18 +193,53 @@ class Pack:
             EarshotError: some are not what was written.
         """
         for number, entry in enumerate(self.entries.values(), 1):
-            stored = self._bytes[entry.offset : entry.offset + entry.stored_bytes]
-            if hashlib.sha256(stored).hexdigest() != entry.sha256:
+            if hashlib.sha256(self._stored(entry)).hexdigest() != entry.sha256:
                 what = f"{self.folder}: the audio of {entry.id!r} is not what was written"
                 raise EarshotError(f"{what}; delete the folder and pack again")
             if report:
                 report(number)
 
+    def dataset(self) -> Dataset:
+        """The dataset that was packed; clips that could not be packed have no path.
+
+        Raises:
+            EarshotError: clips were packed without a dataset.
+        """
+        dataset = open_index(self.folder / "dataset", absent=self.broken)
+        return replace(dataset, pack=str(self.folder))
+
+    def _stored(self, entry: Entry) -> memoryview:
+        if entry.shard not in self._shards:
+            self._shards[entry.shard] = _mapped(shard_file(self.folder, entry.shard))
+        return self._shards[entry.shard][entry.offset : entry.offset + entry.stored_bytes]
+
     def _entry(self, clip_id: str) -> Entry:
-        if clip_id in self.entries:
+        try:
             return self.entries[clip_id]
-        reason = self.broken.get(clip_id, "it was not packed")
-        raise EarshotError(f"{self.folder} has no clip {clip_id!r}: {reason}")
+        except KeyError:
+            reason = self.broken.get(clip_id, "it was not packed")
+            raise EarshotError(f"{self.folder} has no clip {clip_id!r}: {reason}") from None
+
+
+def packed_kind(folder: Path) -> str:
+    """The name of the dataset that a folder is a pack of; empty where it is none.
+
+    Raises:
+        EarshotError: what it says of itself is damaged.
+    """
+    if not (folder / "dataset" / ABOUT).is_file():
+        return ""
+    return str(read_about(folder / "dataset")["kind"])
+
+
+def shard_file(folder: Path, number: int) -> Path:
+    """Where the audio of a shard lies."""
+    return folder / f"{number:05}.bin"
+
+
+def journal_file(folder: Path, number: int) -> Path:
+    """Where it is said what lies in a shard."""
+    return folder / f"{number:05}.jsonl"
 
 
 def read_settings_file(folder: Path) -> dict[str, Any]:
@@ -165,20 +257,22 @@ def read_settings_file(folder: Path) -> dict[str, Any]:
     return content
 
 
-def read_journal(folder: Path) -> tuple[dict[str, Entry], int]:
-    """Clips by id, and where their audio ends; a torn last line is none."""
-    entries: dict[str, Entry] = {}
-    end = 0
-    path = folder / "clips.jsonl"
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    for number, line in enumerate(lines, 1):
-        try:
-            entry = Entry(**json.loads(line))
-        except (ValueError, TypeError) as error:
-            raise EarshotError(f"{path}, line {number}: damaged; delete {folder}") from error
-        entries[entry.id] = entry
-        end = max(end, entry.offset + entry.stored_bytes)
-    return entries, end
+def read_journals(folder: Path) -> Iterator[Entry]:
+    """What the journals of all shards say, in the order of packing; a torn last line is none.
+
+    Raises:
+        EarshotError: a line is damaged.
+    """
+    for path in sorted(folder.glob("[0-9]*.jsonl")):
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    yield Entry(**json.loads(line))
+                except (ValueError, TypeError) as error:
+                    what = f"{path}, line {number}: damaged"
+                    raise EarshotError(f"{what}; delete {folder}") from error
 
 
 def _mapped(path: Path) -> memoryview:

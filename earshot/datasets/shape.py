@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from earshot.audio import AUDIO_SUFFIXES
+from earshot.datasets.index import IndexedClips, indexed_part
 from earshot.types import Caption, Clip, Dataset, DatasetCard, EarshotError
 
 PUBLIC = ("clotho", "audiocaps", "wavcaps")  # cards of what `earshot data fetch` gets
@@ -31,7 +33,7 @@ def assemble(
     known = {clip.id for clip in clips}
     for what, ids in (("clip", [c.id for c in clips]), ("caption", [c.id for c in captions])):
         if len(set(ids)) < len(ids):
-            twice = next(i for i in ids if ids.count(i) > 1)
+            twice = next(name for name, count in Counter(ids).items() if count > 1)
             raise EarshotError(f"{card.name} {split}: the {what} {twice!r} is there twice")
     if stray := next((c for c in captions if c.clip_id and c.clip_id not in known), None):
         raise EarshotError(f"{card.name} {split}: caption {stray.id!r} is of no known clip")
@@ -55,6 +57,8 @@ def freesound_id(address: str) -> str:
 
 def missing(dataset: Dataset) -> tuple[Clip, ...]:
     """The clips whose audio is not at hand."""
+    if isinstance(dataset.clips, IndexedClips):
+        return tuple(map(dataset.clips.made, dataset.clips.without_audio().tolist()))
     return tuple(clip for clip in dataset.clips if not clip.path)
 
 
@@ -85,6 +89,8 @@ def with_audio(dataset: Dataset, *, allow_missing: bool = False) -> Dataset:
 
 def subset(dataset: Dataset, clip_ids: frozenset[str]) -> Dataset:
     """The dataset with these clips alone."""
+    if indexed := indexed_part(dataset, clip_ids):
+        return indexed
     left = {query: clips & clip_ids for query, clips in dataset.relevance.items()}
     relevance = {query: clips for query, clips in left.items() if clips}
     clips = tuple(clip for clip in dataset.clips if clip.id in clip_ids)

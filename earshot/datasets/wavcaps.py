@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from earshot.datasets import audiocaps
-from earshot.datasets.shape import assemble, audio_files, find, require, require_split
+from earshot.datasets.shape import (
+    assemble,
+    audio_files,
+    find,
+    require,
+    require_split,
+    subset,
+)
 from earshot.types import Caption, Clip, Dataset, DatasetCard, EarshotError, SplitSize
 
 TABLES = {
@@ -88,6 +95,30 @@ def load(root: Path, split: str = ALL, selection: Selection = EVERYTHING) -> Dat
                 clips.append(clip)
                 captions.append(Caption(id=clip.id, text=text, clip_id=clip.id))
     return assemble(CARD, split, clips, captions)
+
+
+def selected(dataset: Dataset, root: Path, selection: Selection) -> Dataset:
+    """What a selection leaves of a dataset that was loaded before; it counts as the whole.
+
+    Raises:
+        EarshotError: AudioCaps' part is to be left out, and nothing below the root lists it.
+    """
+    videos = frozenset[str]()
+    if selection.audioset == "no_audiocaps":
+        videos = _audiocaps_videos(root, selection)
+    left = frozenset(clip.id for clip in dataset.clips if _selected(clip, selection, videos))
+    return replace(subset(dataset, left), share=dataset.share)
+
+
+def of_source(dataset: Dataset, source: str) -> Dataset:
+    """One source of the whole of WavCaps.
+
+    Raises:
+        EarshotError: there is no such source.
+    """
+    require_split(CARD.name, source, tuple(CARD.sizes))
+    left = frozenset(clip.id for clip in dataset.clips if clip.id.partition("/")[0] == source)
+    return replace(subset(dataset, left), share=dataset.share, split=source)
 
 
 def _selected(clip: Clip, selection: Selection, videos: frozenset[str]) -> bool:

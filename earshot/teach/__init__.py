@@ -57,13 +57,7 @@ def teach(
     if not models:
         raise EarshotError("give at least one run to be the teacher")
     clips, captions = pairs.clips, pairs.captions
-    described = {
-        "teachers": [{"model": m.name, "fingerprint": m.fingerprint} for m in models],
-        "clips": [clip.id for clip in clips],
-        "captions": [caption.id for caption in captions],
-        "texts": sha256("\n".join(caption.text for caption in captions).encode()).hexdigest(),
-    }
-    begin(folder, described)
+    begin(folder, described(models, pairs))
     for number, model in enumerate(models):
         name, place = Path(model.name).name, folder / str(number)
         hear = partial(heard, model=model, workers=workers)
@@ -72,7 +66,18 @@ def teach(
         compute(place / "text", captions, read, partial(done, f"{name}: captions"))
 
 
-def begin(folder: Path, described: Mapping[str, Any]) -> None:
+def described(models: Sequence[Model], pairs: Pairs) -> dict[str, Any]:
+    """What the vectors of models for some data are known by."""
+    captions = pairs.captions
+    return {
+        "teachers": [{"model": m.name, "fingerprint": m.fingerprint} for m in models],
+        "clips": [clip.id for clip in pairs.clips],
+        "captions": [caption.id for caption in captions],
+        "texts": sha256("\n".join(caption.text for caption in captions).encode()).hexdigest(),
+    }
+
+
+def begin(folder: Path, about: Mapping[str, Any]) -> None:
     """Note what a folder is made of.
 
     Raises:
@@ -80,7 +85,7 @@ def begin(folder: Path, described: Mapping[str, Any]) -> None:
     """
     listed = folder / LISTED
     if listed.is_file():
-        if json.loads(listed.read_text(encoding="utf-8")) != described:
+        if json.loads(listed.read_text(encoding="utf-8")) != about:
             raise EarshotError(
                 f"{folder} was made by other teachers or from other data; name a new folder"
             )
@@ -88,7 +93,7 @@ def begin(folder: Path, described: Mapping[str, Any]) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise EarshotError(f"{folder} holds other files; name a new folder")
     with atomic_write(listed) as file:
-        file.write(json.dumps(described).encode())
+        file.write(json.dumps(about).encode())
 
 
 def heard(clips: Sequence[Clip], model: Model, workers: int | None) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 from earshot import datasets
 from earshot.datasets import wavcaps, with_audio
 from earshot.datasets.clotho import read_exclusions
+from earshot.datasets.pack import packed_kind
 from earshot.datasets.shape import subset
 from earshot.train.recipe import DataConfig
 from earshot.types import Dataset, EarshotError
@@ -51,6 +52,13 @@ def load_named(name: str, root: Path, config: DataConfig, excluded: frozenset[st
             excluded_freesound_ids=excluded,
             audioset=config.wavcaps_audioset,
         )
+        if packed_kind(place):
+            whole = datasets.load(kind, place, split)
+            return (
+                whole
+                if selection == wavcaps.EVERYTHING
+                else wavcaps.selected(whole, root, selection)
+            )
         return wavcaps.load(place, split or wavcaps.ALL, selection)
     return datasets.load(kind, place, split)
 

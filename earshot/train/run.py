@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from earshot import __version__
+from earshot.datasets.index import clip_ids
 from earshot.files import atomic_write
 from earshot.model.folder import save_dual
 from earshot.train.recipe import Recipe, recipe_from, resolved
@@ -205,8 +206,8 @@ def environment() -> dict[str, Any]:
 def fingerprint(dataset: Dataset) -> dict[str, Any]:
     """What a dataset is, short: sizes, and a hash of clips, captions and relevance."""
     digest = sha256()
-    for clip in dataset.clips:
-        digest.update(f"{clip.id}\n".encode())
+    for name in clip_ids(dataset):
+        digest.update(f"{name}\n".encode())
     for caption in dataset.captions:
         fits = " ".join(sorted(dataset.relevance.get(caption.id, ())))
         digest.update(f"{caption.id}\t{caption.text}\t{fits}\n".encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -54,12 +54,14 @@ class Dataset:
     """One split: clips, captions, and for each caption the ids of all its relevant clips.
 
     A `share` below 1 says that clips were left out because their audio is missing: what is
-    measured on such a subset is no result of the split.
+    measured on such a subset is no result of the split. `pack` is the folder of the pack that holds
+    its audio, where there is one.
     """
 
     card: DatasetCard
     split: str
-    clips: tuple[Clip, ...]
-    captions: tuple[Caption, ...]
+    clips: Sequence[Clip]
+    captions: Sequence[Caption]
     relevance: Mapping[str, frozenset[str]]
     share: float = 1.0
+    pack: str = ""
