@@ -2,11 +2,9 @@
 
 import errno
 import json
-import os
 import signal
-import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,12 +130,27 @@ def still(text_folder: Path) -> DualEncoder:
     return DualEncoder(model(text_folder), text_folder).eval()
 
 
-def step(network: DualEncoder, batch: Batch, chunk: int | None) -> tuple[torch.Tensor, Any]:
+def step(
+    network: DualEncoder,
+    batch: Batch,
+    chunk: int | None,
+    loss: LossConfig | None = None,
+    judged: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, Any]:
+    """Loss and gradients of a batch; `judged` is what teachers say where the loss asks for them."""
     network.zero_grad()
     fabric = Fabric(accelerator="cpu", devices=1)
-    objective = build_objective(LossConfig(), network, torch.Generator())
-    loss = backward(network, batch, objective, fabric, chunk)
-    return loss, {n: w.grad.clone() for n, w in network.named_parameters() if w.grad is not None}
+    config = loss or LossConfig()
+    teachers = None
+    if config.distillation_weight and judged is not None:
+        teachers = judge_by(judged)
+    objective = build_objective(config, network, torch.Generator().manual_seed(3), teachers)
+    found = backward(network, batch, objective, fabric, chunk)
+    return found, {n: w.grad.clone() for n, w in network.named_parameters() if w.grad is not None}
+
+
+def judge_by(judged: torch.Tensor) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    return lambda clips, captions: judged[clips][:, captions]
 
 
 def assert_same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> None:
@@ -180,45 +193,6 @@ def test_chunks_draw_their_dropout_once(text_folder: Path) -> None:
         )
     ).backward()
     assert_same(gradients, {n: w.grad for n, w in network.named_parameters() if w.grad is not None})
-
-
-def test_two_processes_have_the_gradients_of_one(text_folder: Path, tmp_path: Path) -> None:
-    network = still(text_folder)
-    batch = pairs(network)
-    loss, gradients = step(network, batch, None)
-    network.zero_grad()
-    fields = ("waveforms", "lengths", "clip_ids", "caption_ids", "tokens")
-    stored = {"network": network, "batch": {name: getattr(batch, name) for name in fields}}
-    torch.save(stored, tmp_path / "step.pt")
-    script = Path(__file__).with_name("two_processes.py")
-    done = subprocess.run(
-        [sys.executable, script, tmp_path / "step.pt"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    for rank in range(2):
-        theirs, shared = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
-        assert float(theirs) == pytest.approx(float(loss), rel=1e-5)
-        assert_same(gradients, shared)
-
-
-def test_two_processes_from_the_command_line(text_folder: Path, data: Path, tmp_path: Path) -> None:
-    """Each takes half of every batch; the first alone writes and tells."""
-    (tmp_path / "recipe.json").write_text(resolved(recipe(text_folder, epochs=1)))
-    out = tmp_path / "run"
-    command = ("train", tmp_path / "recipe.json", "--data", data, "--out", out)
-    done = program(*command, "--processes", "2", "--device", "cpu")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("epoch   1/1") == 1
-    (row,) = RunFolder(path=out).history()
-    assert row["loss"] > 0
-    assert RunFolder(path=out).load_state()["epoch"] == 1
-    names = {"recipe.json", "data.json", "environment.json", "metrics.jsonl", "metrics.csv"}
-    assert {path.name for path in out.iterdir()} == names | {"state.pt", "best", "last", "plots"}
-    assert "holds a run" in refused(earshot(*command, "--processes", "2", "--device", "cpu"))
 
 
 def test_a_run_goes_on_as_if_it_had_not_been_interrupted(

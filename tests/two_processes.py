@@ -1,6 +1,7 @@
-"""One training step by two processes, for tests/test_training.py: prints loss and gradients."""
+"""One training step by two processes, for tests/test_distributed.py: of several losses."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -15,12 +16,22 @@ if __name__ == "__main__":
     stored = torch.load(sys.argv[1], weights_only=False)  # Made by the test itself.
     fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
     fabric.launch()
-    network, whole = stored["network"], stored["batch"]
+    network, whole, judged = stored["network"], stored["batch"], stored["judged"]
     share = len(whole["clip_ids"]) // 2
     span = slice(fabric.global_rank * share, (fabric.global_rank + 1) * share)
     tokens = {name: ids[span] for name, ids in whole.pop("tokens").items()}
     batch = Batch(**{name: values[span] for name, values in whole.items()}, tokens=tokens)
-    objective = build_objective(LossConfig(), network, torch.Generator())
-    loss = backward(network, batch, objective, fabric)
-    gradients = {n: w.grad for n, w in network.named_parameters() if w.grad is not None}
-    torch.save((loss, gradients), Path(sys.argv[1]).with_name(f"rank{fabric.global_rank}.pt"))
+    found = []
+    for given in stored["losses"]:
+        config = LossConfig(**asdict(given))
+        teachers = (
+            (lambda clips, captions: judged[clips][:, captions])
+            if (config.distillation_weight)
+            else None
+        )
+        network.zero_grad()
+        objective = build_objective(config, network, torch.Generator().manual_seed(3), teachers)
+        loss = backward(network, batch, objective, fabric)
+        gradients = {n: w.grad.clone() for n, w in network.named_parameters() if w.grad is not None}
+        found.append((loss, gradients))
+    torch.save(found, Path(sys.argv[1]).with_name(f"rank{fabric.global_rank}.pt"))

@@ -42,7 +42,10 @@ def train(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Train on the part whose audio is here.")
     ] = False,
-    processes: Annotated[int, typer.Option(min=1, help="Processes, one per GPU.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Processes here, one per GPU.")] = 1,
+    machines: Annotated[
+        int, typer.Option(min=1, help="Machines that torchrun or srun started this on.")
+    ] = 1,
     log: Annotated[str | None, typer.Option(help="Also log to tensorboard or wandb.")] = None,
     sweep: Annotated[
         list[str] | None,
@@ -73,6 +76,7 @@ def train(
         teachers=teachers,
         device=device,
         processes=processes,
+        machines=machines,
     )
     if sweep:
         search(job, sweep, trials, log, as_json=as_json)

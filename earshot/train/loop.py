@@ -174,7 +174,8 @@ class Training:
 
     def end_epoch(self) -> dict[str, Any]:
         """Judge, note and save."""
-        found = self.judge()
+        # The first process judges and tells the others, so that all stop, or go on, as one.
+        found = self.fabric.broadcast(self.judge() if self.fabric.is_global_zero else None)
         if not math.isfinite(found.loss):
             raise self.diverged(f"the validation loss is {found.loss}", self.steps)
         with control_c_deferred():

@@ -17,6 +17,12 @@ from earshot.losses import (
 )
 from earshot.model.dual import DualEncoder
 from earshot.train.recipe import LossConfig
+from earshot.train.shares import (
+    distillation_share,
+    multiple_positives_share,
+    other_clips_share,
+    sigmoid_share,
+)
 from earshot.train.step import Objective, Vectors
 from earshot.types import EarshotError
 
@@ -51,8 +57,11 @@ def build_objective(
     def objective(vectors: Vectors) -> Tensor:
         if teachers is None:
             return config.supervised_weight * supervised(vectors)
-        judged = teachers(vectors.clip_ids, vectors.caption_ids)
-        taught = distillation(vectors.audio, vectors.text, judged, network.temperature)
+        if vectors.own is not None:
+            taught = distillation_share(vectors, vectors.own, network.temperature, teachers)
+        else:
+            judged = teachers(vectors.clip_ids, vectors.caption_ids)
+            taught = distillation(vectors.audio, vectors.text, judged, network.temperature)
         own = supervised(vectors) if config.supervised_weight else torch.zeros_like(taught)
         return combined(own, taught, config.supervised_weight, config.distillation_weight)
 
@@ -65,6 +74,8 @@ def supervised_objective(
     """The loss of pairs alone, unweighted: of data that no teacher has heard."""
 
     def supervised(vectors: Vectors) -> Tensor:
+        if vectors.own is not None:
+            return supervised_share(config, network, vectors, vectors.own, generator)
         audio, text, ids = vectors.audio, vectors.text, vectors.clip_ids
         if config.kind == "triplet":
             return triplet(audio, text, ids, config.margin, config.impostors, generator)
@@ -77,3 +88,25 @@ def supervised_objective(
         )
 
     return supervised
+
+
+def supervised_share(
+    config: LossConfig,
+    network: DualEncoder,
+    vectors: Vectors,
+    own: slice,
+    generator: torch.Generator,
+) -> Tensor:
+    """What this process adds to the loss of all processes' pairs.
+
+    Impostors are drawn among all pairs, by each process the same: that loss alone holds all cells.
+    """
+    if config.kind == "triplet":
+        audio, text, ids = vectors.audio, vectors.text, vectors.clip_ids
+        whole = triplet(audio, text, ids, config.margin, config.impostors, generator)
+        return whole * len(ids[own]) / len(ids)
+    if config.kind == "other-clips":
+        return other_clips_share(vectors, own, network.temperature)
+    if config.kind == "sigmoid":
+        return sigmoid_share(vectors, own, network.temperature)
+    return multiple_positives_share(vectors, own, network.temperature, config.weighting)

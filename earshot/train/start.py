@@ -41,6 +41,8 @@ class Job:
     teachers: Path | None = None
     device: str = "auto"
     processes: int = 1
+    """On each machine."""
+    machines: int = 1
 
 
 def train(job: Job, watch: Callable[[bool], Watch]) -> list[dict[str, Any]]:
@@ -70,7 +72,8 @@ def fabric_of(job: Job) -> Any:
     return Fabric(
         accelerator=device,
         devices=job.processes,
-        strategy="ddp" if job.processes > 1 else "auto",
+        num_nodes=job.machines,
+        strategy="ddp" if job.processes * job.machines > 1 else "auto",
         precision=job.recipe.precision,
     )
 

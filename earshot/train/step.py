@@ -4,14 +4,15 @@ A contrastive loss compares every clip of a batch with every caption, so it cann
 over parts of the batch. But its gradients with respect to the vectors can be computed once for the
 whole batch, and each part of it sent back through the towers with its own (Gao et al.: "Scaling
 deep contrastive learning batch size under memory limited setup", RepL4NLP 2021). Over processes it
-is the same: vectors are gathered, gradients added.
+is the same: vectors are gathered, gradients added. Each process compares its own pairs with all,
+B x W twice and never W x W, and sends the others what that says of their vectors.
 
 Axis legend: B pairs of this process, W pairs of all processes, D dimension.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vectors:
-    """Pairs in the shared space: (W, D) each, with the number of each pair's clip and caption."""
+    """Pairs in the shared space: (W, D) each, with the number of each pair's clip and caption.
+
+    `own` are the rows of this process where there are several; the loss is then its share.
+    """
 
     audio: Tensor
     text: Tensor
     clip_ids: Tensor
     caption_ids: Tensor
+    own: slice | None = None
 
 
 Objective = Callable[[Vectors], Tensor]
@@ -66,9 +71,14 @@ def backward(
         vectors, replays = looked_ahead(network, parts, fabric)
     audio = torch.cat([a for a, _ in vectors]).detach().float().requires_grad_()
     text = torch.cat([t for _, t in vectors]).detach().float().requires_grad_()
-    loss = objective(gathered(audio, text, batch, fabric))
-    wanted = [audio, text, *([network.tau] if network.tau.requires_grad else [])]
+    everyone = gathered(audio, text, batch, fabric)
+    loss = objective(everyone)
+    sides = [everyone.audio, everyone.text]
+    wanted = [*sides, *([network.tau] if network.tau.requires_grad else [])]
     gradients = torch.autograd.grad(loss, wanted, allow_unused=True, materialize_grads=True)
+    if everyone.own is not None:
+        gradients = (*summed(gradients[:2], everyone.own, fabric), *gradients[2:])
+        loss = fabric.all_reduce(loss.detach(), reduce_op="sum")
     for number, part in enumerate(parts):
         if replays:
             with replays[number].again(), fabric.autocast():
@@ -77,8 +87,7 @@ def backward(
         surrogate = (vectors[number][0] * gradients[0][span]).sum()
         surrogate = surrogate + (vectors[number][1] * gradients[1][span]).sum()
         if number == 0 and len(gradients) == 3:
-            # Every process has the whole gradient of the temperature: a share each adds up to it.
-            surrogate = surrogate + network.tau * gradients[2] / fabric.world_size
+            surrogate = surrogate + network.tau * gradients[2]
         if surrogate.requires_grad:
             fabric.backward(surrogate)
     add_over_processes(network, fabric)
@@ -98,20 +107,26 @@ def looked_ahead(
 
 
 def gathered(audio: Tensor, text: Tensor, batch: Batch, fabric: Any) -> Vectors:
-    """The vectors of all processes in their order; those of this one carry gradients."""
+    """The vectors of all processes in their order, each with a gradient of its own."""
     clip_ids, caption_ids = batch.clip_ids, batch.caption_ids
-    if fabric.world_size > 1:
-        ids = fabric.all_gather(torch.stack([clip_ids, caption_ids])).transpose(0, 1).flatten(1)
-        clip_ids, caption_ids = ids
-        audio, text = (joined(own, fabric) for own in (audio, text))
-    return Vectors(audio=audio, text=text, clip_ids=clip_ids, caption_ids=caption_ids)
+    if fabric.world_size == 1:
+        return Vectors(audio=audio, text=text, clip_ids=clip_ids, caption_ids=caption_ids)
+    ids = fabric.all_gather(torch.stack([clip_ids, caption_ids])).transpose(0, 1).flatten(1)
+    vectors = fabric.all_gather(torch.stack([audio.detach(), text.detach()])).transpose(0, 1)
+    everyone_audio, everyone_text = (side.flatten(0, 1).requires_grad_() for side in vectors)
+    return Vectors(
+        audio=everyone_audio,
+        text=everyone_text,
+        clip_ids=ids[0],
+        caption_ids=ids[1],
+        own=slice(fabric.global_rank * len(audio), (fabric.global_rank + 1) * len(audio)),
+    )
 
 
-def joined(own: Tensor, fabric: Any) -> Tensor:
-    """(B, D) of each process to (W, D), this one's with their gradient."""
-    everyone = list(fabric.all_gather(own.detach()))
-    everyone[fabric.global_rank] = own
-    return torch.cat(everyone)
+def summed(gradients: Sequence[Tensor], own: slice, fabric: Any) -> tuple[Tensor, ...]:
+    """What all processes' shares say of this one's vectors, in one exchange; (W, D) to (B, D)."""
+    total = fabric.all_reduce(torch.stack(list(gradients)), reduce_op="sum")
+    return tuple(total[:, own])
 
 
 def add_over_processes(network: DualEncoder, fabric: Any) -> None:
