@@ -3,6 +3,7 @@
 import errno
 import json
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from command_line import earshot, program, refused
+from command_line import earshot, refused
 from lightning_fabric import Fabric
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
