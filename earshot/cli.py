@@ -15,15 +15,14 @@ import typer
 from typer.exceptions import TyperException
 
 from earshot import __version__
-from earshot.commands import Device, Json, Workers, distributed, judge, library, print_json
+from earshot.commands import Device, Json, Workers, judge, library, print_json
 from earshot.commands import search as searching
 from earshot.commands import serve as serving
 from earshot.commands import teach as teaching
 from earshot.commands import train as training
 from earshot.commands.data import EXTRAS as DATA_EXTRAS
 from earshot.commands.data import app as data
-from earshot.commands.distributed import GpusPerWorker, RayAddress, ShardText
-from earshot.commands.library import follow_folders
+from earshot.commands.index import index
 from earshot.commands.soundscape import soundscape
 from earshot.types import EarshotError
 
@@ -38,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(index)
 data.command()(soundscape)
 app.add_typer(data, name="data")
 # What a shell expects of a program that Ctrl-C ended.
@@ -92,75 +92,6 @@ def options(
     ] = False,
 ) -> None:
     """Find sounds by description: index a sound library, search it with words."""
-
-
-@app.command()
-def index(
-    paths: Annotated[list[str], typer.Argument(help="Folders or files of recordings, or s3://… .")],
-    to: Annotated[str, typer.Option(help="The index: a folder, or s3://… .")],
-    model: Annotated[
-        str | None, typer.Option(help="The model of a new index; see `earshot models`.")
-    ] = None,
-    window: Annotated[
-        float | None, typer.Option(help="Seconds of a segment in a new index; the model's own.")
-    ] = None,
-    hop: Annotated[
-        float | None, typer.Option(help="Seconds between segments' starts; half a window.")
-    ] = None,
-    prune: Annotated[
-        bool, typer.Option("--prune", help="Also forget files of folders that are gone or empty.")
-    ] = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Then follow the folders until Ctrl-C.")
-    ] = False,
-    watch_every: Annotated[
-        float | None,
-        typer.Option(help="Look so often, in seconds, where there are no file events."),
-    ] = None,
-    settle: Annotated[
-        float, typer.Option(help="Followed files are left until they rest for so many seconds.")
-    ] = 2.0,
-    ray: RayAddress = None,
-    gpus_per_worker: GpusPerWorker = 0.0,
-    shard: ShardText = None,
-    workers: Workers = None,
-    device: Device = "auto",
-    as_json: Json = False,
-) -> None:
-    """Add new and changed recordings, drop removed ones, report broken ones. Resumable."""
-    from earshot.console import print_note, print_summary
-    from earshot.folders import require_recordings
-    from earshot.library import open_or_create
-    from earshot.shards import read_shard
-    from earshot.store import require_lasting, store_exists
-    from earshot.watch import WatchConfig
-
-    require_lasting(to)
-    following = watch or watch_every is not None
-    config = WatchConfig(settle_s=settle, every_s=watch_every)
-    if following and prune:
-        raise EarshotError("--prune is for one run; end it, and follow then with --watch alone")
-    if following and (ray or shard):
-        raise EarshotError("--watch follows from one process; leave --ray and --shard out")
-    folders = distributed.require_folders(paths) if following else []
-    part = read_shard(shard) if shard else None
-    cluster = distributed.cluster_of(ray, workers, gpus_per_worker, device)
-    if not store_exists(to) and not following:
-        require_recordings(paths)
-    with distributed.on_ray(cluster):
-        opened = store, heard_by = open_or_create(
-            to, model, device, segment_s=window, hop_s=hop, tell=print_note
-        )
-        if following:
-            follow_folders(folders, to, config, opened=opened, workers=workers, as_json=as_json)
-            return
-        summary = distributed.run(
-            paths, opened, part=part, cluster=cluster, workers=workers, prune=prune
-        )
-    if as_json:
-        print_json({"index": to, "model": heard_by.name, **summary.as_json()})
-    else:
-        print_summary(summary, to, heard_by.name)
 
 
 @app.command()
