@@ -48,6 +48,8 @@ def main() -> None:
     """Run a command; a user's error is one line and exit code 2."""
     # The matrix products of a query are small: threads would wait for each other more than work.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Lance warns of empty partitions, which are none of a user's concern.
+    os.environ.setdefault("LANCE_LOG", "error")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # A terminal may not know every letter.

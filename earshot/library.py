@@ -47,6 +47,15 @@ Hear = Callable[[Sequence[str], Callable[[float], None]], Iterable[EmbeddedFile]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How an index keeps recordings: cut as `model_manifest` says, vectors whole or by `half`."""
+
+    segment_s: float | None = None
+    hop_s: float | None = None
+    half: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a run has to do; all are absolute paths, `unreadable` with the reason why.
 
@@ -106,31 +115,32 @@ def open_or_create(
     uri: str,
     model_name: str | None,
     device: str = "auto",
+    layout: Layout = Layout(),
     *,
-    segment_s: float | None = None,
-    hop_s: float | None = None,
     tell: Callable[[str], None] = warnings.warn,
 ) -> tuple[Store, Model]:
     """Open an index with its model, or make one; unless one is named, `load_default` gives it.
 
-    Its recordings are cut into segments of `segment_s` every `hop_s`; see `model_manifest`.
-
     Raises:
-        EarshotError: another model than the index's was asked for, or other segments, or something
+        EarshotError: another model than the index's was asked for, or another layout, or something
             else lies there.
     """
     if not store_exists(uri):
         model = load(model_name, device) if model_name else load_default(device, tell)
-        manifest = model_manifest(model, segment_s, hop_s)
+        manifest = model_manifest(model, layout.segment_s, layout.hop_s)
         model.embed_audio([])  # Whatever is missing shows now, before anything is made.
         try:
-            return create_store(uri, manifest), model
+            return create_store(uri, replace(manifest, half=layout.half)), model
         except EarshotError:
             if not store_exists(uri):
                 raise
             # Another process made it at the same moment: then it is opened like any other.
     store = open_store(uri)
-    require_same_cut(store.manifest, segment_s, hop_s)
+    require_same_cut(store.manifest, layout.segment_s, layout.hop_s)
+    if layout.half and not store.manifest.half:
+        raise EarshotError(
+            f"{uri} keeps its vectors in full precision; leave --half out, or make a new index"
+        )
     model = load(model_name or store.manifest.model, device)
     require_same_model(store.manifest, model)
     return store, model

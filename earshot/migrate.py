@@ -80,6 +80,7 @@ def migrate(
     require_elsewhere(uri, config.to)
     old = LanceStore.open(uri)
     before, wanted = old.manifest, model_manifest(model, config.segment_s, config.hop_s)
+    wanted = replace(wanted, half=before.half)
     draft_uri = config.to or draft_of(uri)
     if before == wanted:
         return finished_before(old, model, config, workers=workers, report=report)

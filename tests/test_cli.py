@@ -127,6 +127,16 @@ def test_segments_of_a_new_index(indexed: Path, home: Path) -> None:
     assert "hop" in refused(earshot("index", "sounds", *gaps, **run))
 
 
+def test_half_precision_is_for_new_indexes(indexed: Path, home: Path) -> None:
+    run = {"cwd": indexed, "EARSHOT_HOME": str(home)}
+    assert "keeps its vectors in full precision; leave --half out" in refused(
+        earshot("index", "sounds", "--to", "index", "--half", **run)
+    )
+    made = earshot("index", "sounds", "--to", "h", "--model", "tags-mn05", "--half", **run)
+    assert made.returncode == 0, made.stderr
+    assert earshot("index", "sounds", "--to", "h", **run).returncode == 0
+
+
 def test_embed(indexed: Path, home: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.npz"
     done = earshot(

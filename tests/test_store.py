@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stored import MANIFEST, D, axis, broken, embedded, hits, lance, paths, units
 
 from earshot.store import STORES, LanceStore, MemoryStore, create_store, open_store
 from earshot.store.checks import check_path
@@ -28,15 +29,10 @@ from earshot.types import (
     EarshotError,
     EmbeddedFile,
     FileRecord,
-    FileState,
-    Manifest,
     Segment,
-    SegmentHit,
     Store,
 )
 
-D = 11  # not a multiple of 8, as IVF_RQ would have it
-MANIFEST = Manifest(model="toy", fingerprint="f00d", dimension=D, segment_s=1.5, hop_s=1.0)
 WEIRD_NAMES = [
     "it's.wav",
     'say "hi".wav',
@@ -53,44 +49,6 @@ WEIRD_NAMES = [
     " ",
     "NULL",
 ]
-
-
-def units(n: int, seed: int = 0, dimension: int = D) -> np.ndarray:
-    vectors = np.random.default_rng(seed).normal(size=(n, dimension)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def axis(number: int) -> np.ndarray:
-    return np.eye(D, dtype=np.float32)[[number]]
-
-
-def embedded(path: str, vectors: np.ndarray, *, sha: str = "", **about: object) -> EmbeddedFile:
-    state = FileState(
-        path=path, size_bytes=2**40, mtime_ns=2**60 + 1, ctime_ns=2**60 + 3, sha256=sha or path
-    )
-    about = {"duration_s": float(len(vectors)), "sample_rate_hz": 44100, "channels": 2, **about}
-    segments = tuple(Segment(start_s=float(i), end_s=i + 1.5) for i in range(len(vectors)))
-    return EmbeddedFile(record=FileRecord(state=state, **about), segments=segments, vectors=vectors)
-
-
-def broken(path: str, reason: str = "no audio") -> EmbeddedFile:
-    nothing = np.zeros((0, D), dtype=np.float32)
-    return embedded(path, nothing, broken=reason, duration_s=0.0, sample_rate_hz=0, channels=0)
-
-
-def hits(store: Store, query: np.ndarray, limit: int = 100, *where: Condition) -> list[SegmentHit]:
-    (answer,) = store.search(query, limit, where)
-    return answer
-
-
-def paths(store: Store, query: np.ndarray, limit: int = 100, *where: Condition) -> list[str]:
-    return [hit.path for hit in hits(store, query, limit, *where)]
-
-
-def lance(folder: Path, exact_rows: int = 1000, dimension: int = D) -> LanceStore:
-    pytest.importorskip("lancedb", reason="the index on disk needs earshot[index]")
-    manifest = replace(MANIFEST, dimension=dimension)
-    return LanceStore.create(str(folder), manifest, exact_rows)
 
 
 KINDS = {
@@ -539,14 +497,20 @@ def test_optimize_indexes_large_tables_only(tmp_path: Path) -> None:  # g
     crowd(large)
     large.put([broken("b")])
     large.optimize()
-    index, words = sorted(large._table.list_indices(), key=lambda index: index.columns)
-    assert (index.columns, index.index_type) == (["vector"], "IvfRq")
-    assert (words.columns, words.index_type) == (["words"], "FTS")
+    large.wait()
+    indexes = {
+        index.columns[0]: index for index in LanceStore.open(large.uri)._table.list_indices()
+    }
+    assert {column: index.index_type for column, index in indexes.items()} == {
+        "vector": "IvfRq",
+        "words": "FTS",
+        "path": "BTree",
+    }
     new = embedded("new", units(3, 77))
     large.put([new])
     assert hits(large, new.vectors[:1], 1)[0].path == "new", "found before it is in the index"
     large.optimize()
-    assert large._table.index_stats(index.name).num_unindexed_rows == 0
+    assert large._table.index_stats(indexes["vector"].name).num_unindexed_rows == 0
     assert hits(large, new.vectors[:1], 1)[0].path == "new"
     large.put([broken("new")])
     assert hits(large, new.vectors[:1], 1)[0].path != "new"

@@ -32,6 +32,10 @@ Window = Annotated[
     float | None, typer.Option(help="Seconds of a segment in a new index; the model's own.")
 ]
 Hop = Annotated[float | None, typer.Option(help="Seconds between segments' starts; half a window.")]
+Half = Annotated[
+    bool,
+    typer.Option("--half", help="A new index keeps vectors in half precision: half the space."),
+]
 Prune = Annotated[
     bool, typer.Option("--prune", help="Also forget files of folders that are gone or empty.")
 ]
@@ -61,6 +65,7 @@ def index(
     model: ModelName = None,
     window: Window = None,
     hop: Hop = None,
+    half: Half = False,
     prune: Prune = False,
     watch: Watch = False,
     watch_every: WatchEvery = None,
@@ -75,7 +80,7 @@ def index(
     """Add new and changed recordings, drop removed ones, report broken ones. Resumable."""
     from earshot.console import print_note, print_summary
     from earshot.folders import require_recordings
-    from earshot.library import open_or_create
+    from earshot.library import Layout, open_or_create
     from earshot.shards import read_shard
     from earshot.store import require_lasting, store_exists
     from earshot.watch import WatchConfig
@@ -93,9 +98,8 @@ def index(
     if not store_exists(to) and not following:
         require_recordings(paths)
     with on_ray(cluster):
-        opened = store, heard_by = open_or_create(
-            to, model, device, segment_s=window, hop_s=hop, tell=print_note
-        )
+        layout = Layout(segment_s=window, hop_s=hop, half=half)
+        opened = store, heard_by = open_or_create(to, model, device, layout, tell=print_note)
         if following:
             follow_folders(folders, to, config, opened=opened, workers=workers, as_json=as_json)
             return

@@ -6,15 +6,15 @@ A reader sees its own commits at once and those of others within `REFRESH`, or o
 another model's vectors take the place of its own (`take_over`), it goes on with the old ones.
 
 Up to `exact_rows` rows the table is read into memory and answers from there, exactly: 10 to 40
-times faster than LanceDB's own scan. Beyond, an IVF_RQ index (RaBitQ, https://arxiv.org/abs/2405.12497)
-proposes candidates and their scores are computed again from the vectors themselves.
+times faster than LanceDB's own scan. Beyond, LanceDB's indexes propose (`store.lance_index`).
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -25,13 +25,13 @@ import numpy as np
 
 from earshot.store.checks import check_files, check_search, is_storable, unit_queries
 from earshot.store.connection import connect, explained
-from earshot.store.exact import exact_scores, search_exactly
+from earshot.store.exact import search_exactly
 from earshot.store.expressions import any_of, filter_of, searchable
 from earshot.store.held import Held
+from earshot.store.lance_index import Builder, indexed_columns, is_due, make_indexes, scan
 from earshot.store.lance_words import WORDS_COLUMN, ScannedWords
 from earshot.store.rows import (
     FILE_COLUMNS,
-    HIT_COLUMNS,
     SEGMENT_COLUMNS,
     blank_rows,
     embedded_of,
@@ -39,11 +39,9 @@ from earshot.store.rows import (
     files_before,
     files_in,
     manifest_of,
-    padded,
     row_counts,
     schema_of,
     segment_table,
-    vectors_of,
 )
 from earshot.store.words import WordIndex
 from earshot.types import (
@@ -59,8 +57,6 @@ from earshot.types import (
 TABLE = "segments"
 # 100,000 x 911 floats are 364 MB in memory; beyond, the scan of an index takes no longer.
 EXACT_ROWS = 100_000
-# One-bit codes alone find 6 of the true 10; the best 20 x limit scored again find them all.
-REFINE = 20
 # Queries of one scan: reading the vectors is shared, what comes back is bounded.
 BATCH_QUERIES = 64
 # How long a reader may answer from what it knows before it looks for others' commits.
@@ -68,11 +64,6 @@ REFRESH = timedelta(seconds=5)
 # Old versions live this long past their end, for readers that are in the middle of one.
 GRACE = timedelta(hours=1)
 TIDY_ATTEMPTS = 3
-# The words are split, folded and stemmed already.
-AS_THEY_STAND: dict[str, Any] = {
-    "base_tokenizer": "whitespace",
-    **dict.fromkeys(("lower_case", "stem", "remove_stop_words", "ascii_folding"), False),
-}
 # Constant text; whatever comes from a user goes through expressions.
 BLANKS = "number > 0 AND start_s IS NULL"
 
@@ -91,6 +82,7 @@ class LanceStore:
         self._reading = Lock()
         self._held: tuple[int, Held] | None = None
         self._words: tuple[int, WordIndex] | ScannedWords | None = None
+        self._builder = Builder(self._build)
 
     @classmethod
     def exists(cls, uri: str) -> bool:
@@ -133,7 +125,7 @@ class LanceStore:
             EarshotError: there is none, it is damaged, or something else made the table.
         """
         with explained(uri, "open"):
-            if "://" not in uri and not cls.exists(uri):
+            if not cls.exists(uri):
                 raise EarshotError(f"{uri}: there is no index here; index some files into it first")
             return cls(uri, connect(uri), exact_rows)
 
@@ -190,7 +182,7 @@ class LanceStore:
                 return search_exactly(held.table, queries, limit, where)
             starts = range(0, len(queries), BATCH_QUERIES)
             batches = [queries[start : start + BATCH_QUERIES] for start in starts]
-            return [hits for batch in batches for hits in self._scan(batch, limit, where)]
+            return [hits for b in batches for hits in scan(self._table, b, limit, where)]
 
     def search_words(
         self, query: str, limit: int, where: Sequence[Condition] = ()
@@ -205,7 +197,7 @@ class LanceStore:
             if (held := self.held()) is not None:
                 return held.words.search(query, limit, where)
             version, _ = self._state()
-            if WORDS_COLUMN in self._indexed():
+            if WORDS_COLUMN in indexed_columns(self._table):
                 if not isinstance(self._words, ScannedWords) or self._words.version != version:
                     self._words = ScannedWords(self._table)
                 return self._words.search(query, limit, filter_of(where) if where else None)
@@ -239,21 +231,24 @@ class LanceStore:
             return held[1] if held else None
 
     def optimize(self) -> None:
-        """Merge small files, drop old versions, and index vectors and words of a large table.
+        """Merge small files, drop old versions, add new rows to the indexes of a large table.
 
-        Later calls add new rows to the index; between calls LanceDB scans those exactly. Gives way
+        Indexes that it lacks, or has outgrown, are made behind the caller: see `wait`. Gives way
         to busy writers: what they keep from being done is left to the next call.
         """
         with explained(self.uri, "optimize"):
-            for _ in range(TIDY_ATTEMPTS):
-                try:
-                    self._tidy()
-                except RuntimeError as error:
-                    if "commit conflict" not in str(error):
-                        raise
-                else:
-                    break
+            giving_way(self._tidy)
             self._forget()
+            if self._table.count_rows() > self.exact_rows and is_due(self._table):
+                self._builder.start()
+
+    def wait(self) -> None:
+        """Until the indexes are made that `optimize` began; a process does so before it ends."""
+        self._builder.wait()
+
+    def newest(self) -> Any:
+        """LanceDB's table as it is now, with a handle of its own; for `store.snapshots`."""
+        return self._connection.open_table(TABLE)
 
     def take_over(self, other: LanceStore) -> None:
         """Put the files, vectors and manifest of another store in the place of one's own.
@@ -297,7 +292,7 @@ class LanceStore:
         recent = time.monotonic() - self._looked_s < REFRESH.total_seconds()
         if self.replaced or (recent and not at_once):
             return
-        latest = self._connection.open_table(TABLE)
+        latest = self.newest()
         if manifest_of(latest.schema, self.uri) != self.manifest:
             self.replaced = True
         elif latest.version != self._table.version:
@@ -317,17 +312,12 @@ class LanceStore:
         if self._table.count_rows(BLANKS):
             self._table.delete(BLANKS)
         self._table.optimize(cleanup_older_than=GRACE)
-        if self._table.count_rows() <= self.exact_rows:
-            return
-        from lancedb.index import FTS, IvfRq
 
-        configs = {"vector": IvfRq(distance_type="cosine"), WORDS_COLUMN: FTS(**AS_THEY_STAND)}
-        for column in configs.keys() - self._indexed():
-            self._table.create_index(column, config=configs[column])
-
-    def _indexed(self) -> set[str]:
-        """The columns that LanceDB has an index of."""
-        return {column for index in self._table.list_indices() for column in index.columns}
+    def _build(self) -> None:
+        """With a handle of its own: the store is used meanwhile."""
+        with explained(self.uri, "make the search index of"):
+            giving_way(lambda: make_indexes(self.newest()))
+        self._looked_s = -math.inf
 
     def _merge(self, files: Sequence[EmbeddedFile], surplus: Sequence[tuple[str, int]]) -> int:
         """Put rows and blanks in one commit; gives its version.
@@ -367,32 +357,14 @@ class LanceStore:
         with self._reading:
             self._read = None
 
-    def _scan(
-        self, queries: np.ndarray, limit: int, where: Sequence[Condition]
-    ) -> list[list[SegmentHit]]:
-        # Without `_distance` in the selection every query logs a warning.
-        columns = [*HIT_COLUMNS, "vector", "_distance"]
-        query = self._table.search(padded(queries), vector_column_name="vector")
-        query = query.distance_type("cosine").limit(limit).refine_factor(REFINE).select(columns)
-        if where:
-            # The usual 20 partitions may hold few of the rows that pass a narrow filter.
-            query = query.where(filter_of(where)).maximum_nprobes(0)
-        rows = query.to_arrow()
-        vectors = vectors_of(rows, self.manifest.dimension)
-        # A single query's rows come without its number.
-        numbered = "query_index" in rows.column_names
-        owners = rows["query_index"].to_numpy() if numbered else np.zeros(len(rows), dtype=int)
-        spans = rows.select(list(HIT_COLUMNS)).to_pylist()
-        answers = []
-        for number, unit in enumerate(queries):
-            own = np.flatnonzero(owners == number)
-            answers.append(_ranked([spans[i] for i in own], exact_scores(vectors[own], unit)))
-        return answers
 
-
-def _ranked(rows: Sequence[Mapping[str, Any]], scores: np.ndarray) -> list[SegmentHit]:
-    hits = [
-        SegmentHit(path=row["path"], score=float(score), start_s=row["start_s"], end_s=row["end_s"])
-        for row, score in zip(rows, scores, strict=True)
-    ]
-    return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.start_s, hit.end_s))
+def giving_way(work: Callable[[], None]) -> None:
+    """Try something that other writers may get in the way of; what they prevent is left undone."""
+    for _ in range(TIDY_ATTEMPTS):
+        try:
+            work()
+        except RuntimeError as error:
+            if "commit conflict" not in str(error):
+                raise
+        else:
+            return

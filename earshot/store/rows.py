@@ -63,13 +63,14 @@ def schema_of(manifest: Manifest) -> Any:
     import pyarrow as pa
 
     metadata = json.dumps({"format": FORMAT, **asdict(manifest)})
+    number = pa.float16() if manifest.half else pa.float32()
     return pa.schema(
         [
             pa.field("path", pa.string(), nullable=False, metadata=KEY),
             pa.field("number", pa.int32(), nullable=False, metadata=KEY),
             ("start_s", pa.float64()),
             ("end_s", pa.float64()),
-            ("vector", pa.list_(pa.float32(), stored_width(manifest.dimension))),
+            ("vector", pa.list_(number, stored_width(manifest.dimension))),
             ("size_bytes", pa.int64()),
             ("mtime_ns", pa.int64()),
             ("ctime_ns", pa.int64()),
@@ -157,9 +158,10 @@ def _rows(file: EmbeddedFile) -> list[dict[str, Any]]:
 def _vector_column(files: Sequence[EmbeddedFile], schema: Any) -> Any:
     import pyarrow as pa
 
-    width = schema.field("vector").type.list_size
-    nothing = np.zeros((1, width), dtype=np.float32)
-    blocks = [padded(file.vectors) if file.segments else nothing for file in files]
+    kind = schema.field("vector").type
+    width, dtype = kind.list_size, kind.value_type.to_pandas_dtype()
+    nothing = np.zeros((1, width), dtype)
+    blocks = [padded(file.vectors).astype(dtype) if file.segments else nothing for file in files]
     absent = [absent for file in files for absent in ([False] * len(file.segments) or [True])]
     return pa.FixedSizeListArray.from_arrays(
         pa.array(np.concatenate(blocks).ravel()), width, mask=pa.array(absent)
@@ -244,5 +246,6 @@ def vectors_of(rows: Any, dimension: int) -> np.ndarray:
 
 
 def _matrix(chunk: Any, dimension: int) -> np.ndarray:
-    flat: np.ndarray = chunk.flatten().to_numpy()
-    return flat.reshape(len(chunk), stored_width(dimension))[:, :dimension]
+    flat = chunk.flatten().to_numpy()
+    rows = flat.reshape(len(chunk), stored_width(dimension))[:, :dimension]
+    return np.asarray(rows, dtype=np.float32)

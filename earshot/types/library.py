@@ -125,7 +125,8 @@ class Condition:
 class Manifest:
     """What a store was made with; vectors of another fingerprint must never enter it.
 
-    Every file is cut into segments of `segment_s` that start every `hop_s`.
+    Every file is cut into segments of `segment_s` that start every `hop_s`. With `half`, vectors
+    are kept in half precision: half the space, numbers to three digits.
     """
 
     model: str
@@ -133,6 +134,7 @@ class Manifest:
     dimension: int
     segment_s: float
     hop_s: float
+    half: bool = False
 
 
 class Store(Protocol):
