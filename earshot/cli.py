@@ -59,6 +59,7 @@ def main() -> None:
         fail(error.format_message() if isinstance(error, TyperException) else str(error))
     except ModuleNotFoundError as error:
         extras = {"lancedb": "index", "pyarrow": "index", "av": "media", "watchfiles": "watch"}
+        extras["pymilvus"] = "milvus"
         extras |= dict.fromkeys(("onnx", "onnxruntime", "onnxscript"), "export")
         extras |= DATA_EXTRAS | training.EXTRAS | serving.EXTRAS
         missing = (error.name or "").split(".")[0]

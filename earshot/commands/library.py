@@ -1,4 +1,4 @@
-"""`earshot index --watch`, `earshot migrate`, `earshot compare`: an index through its life."""
+"""`earshot index --watch`, `migrate`, `compare`, `snapshot`, `copy`: an index through its life."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from earshot.commands import Device, Json, Workers, print_json
+from earshot.commands import Device, Json, Workers, counting, print_json
 from earshot.types import EarshotError
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command()(migrate)
     app.command()(compare)
+    app.command()(snapshot)
+    app.command()(copy)
 
 
 def follow_folders(
@@ -186,3 +188,53 @@ def move_line(move: Move) -> str:
     ranks = f"{move.rank_a or '–':>3} → {move.rank_b or '–':<3} "
     path, room = shortest(move.path), COLUMNS - 25 - len(ranks)
     return ranks + (path if len(path) <= room else "…" + path[1 - room :])
+
+
+def snapshot(
+    index: Annotated[str, typer.Argument(help="The index: a folder, or s3://… .")],
+    name: Annotated[str | None, typer.Argument(help="Name the present state so.")] = None,
+    restore: Annotated[str | None, typer.Option(help="Go back to the state of this name.")] = None,
+    forget: Annotated[str | None, typer.Option(help="Forget this name and its state.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Name the state of an index, list such states, go back to one. Takes no copy."""
+    from earshot.store import LanceStore, require_versions
+    from earshot.store import snapshots as states
+
+    require_versions(index)
+    if sum(given is not None for given in (name, restore, forget)) > 1:
+        raise EarshotError("give one of NAME, --restore NAME and --forget NAME")
+    store = LanceStore.open(index)
+    if name is not None:
+        states.snapshot(store, name)
+    elif restore is not None:
+        store = states.restore(store, restore)
+    elif forget is not None:
+        states.forget(store, forget)
+    known = [{**asdict(one), "made": one.made.isoformat()} for one in states.snapshots(store)]
+    if as_json:
+        print_json({"index": index, "files": len(store.files()), "snapshots": known})
+    else:
+        print(f"{index}: {len(store.files())} files")
+        for one in known:
+            print(f"{one['made'][:19]}  {one['name']}")
+
+
+def copy(
+    source: Annotated[str, typer.Argument(help="The index to copy.")],
+    target: Annotated[str, typer.Argument(help="A new place: a folder, s3://…, milvus://… .")],
+    half: Annotated[
+        bool | None,
+        typer.Option("--half/--whole", help="Vectors in half or full precision; as they are."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Copy an index with its vectors to another place or kind of store. Resumable."""
+    from earshot.transfer import copy_index
+
+    with counting("copying") as report:
+        done = copy_index(source, target, half=half, report=report)
+    if as_json:
+        print_json(done.as_json())
+    else:
+        print(f"{target}: {done.files} files, {done.segments} segments; {done.copied} copied now")

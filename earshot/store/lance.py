@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -311,7 +311,7 @@ class LanceStore:
         self._follow_to_write()
         if self._table.count_rows(BLANKS):
             self._table.delete(BLANKS)
-        self._table.optimize(cleanup_older_than=GRACE)
+        self._table.optimize(cleanup_older_than=max(GRACE, age_of_oldest_tag(self._table)))
 
     def _build(self) -> None:
         """With a handle of its own: the store is used meanwhile."""
@@ -368,3 +368,14 @@ def giving_way(work: Callable[[], None]) -> None:
                 raise
         else:
             return
+
+
+def age_of_oldest_tag(table: Any) -> timedelta:
+    """How old the oldest named version is; LanceDB removes none from before it."""
+    versions = {tag["version"] for tag in table.tags.list().values()}
+    if not versions:
+        return timedelta(0)
+    made = [one["timestamp"] for one in table.list_versions() if one["version"] in versions]
+    # A minute more: the clock of another writer may be a little behind.
+    age: timedelta = datetime.now(made[0].tzinfo) - min(made)
+    return age + timedelta(minutes=1)

@@ -1,0 +1,319 @@
+"""A store in a Milvus collection: for more queries than one machine answers.
+
+The same client speaks to a cluster (`milvus://host:19530/collection`) and, through milvus-lite, to
+a file (`milvus:folder/file.db`), which one process at a time can open. One row per segment; what is
+said of a file is on its row number 0, as in `store.rows`.
+
+Milvus has no commit of several rows. So a file's later segments are written first, those that it no
+longer has are deleted next, and its row 0, with the content's hash, is written last: a process
+killed in between leaves a file that the next run takes for unknown or changed, and writes again.
+A revision in the collection's properties tells readers that something changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from earshot.conditions import facets_of
+from earshot.store.checks import check_files, check_search, is_storable, unit_queries
+from earshot.store.exact import exact_scores
+from earshot.store.milvus_expressions import (
+    any_of,
+    facet_key,
+    filter_of,
+    hexadecimal,
+)
+from earshot.store.milvus_server import FORMAT, PROPERTY, Address, collection_schema, connect, told
+from earshot.store.terms import BEGINNING, stored_words
+from earshot.store.words import WordIndex
+from earshot.types import (
+    Condition,
+    EarshotError,
+    EmbeddedFile,
+    FileRecord,
+    FileState,
+    Manifest,
+    Notes,
+    Segment,
+    SegmentHit,
+    WordHit,
+)
+
+REVISION = "earshot.revision"
+# How long a reader may answer from what it knows before it looks for others' changes.
+REFRESH = timedelta(seconds=5)
+# Milvus gives no more rows of a search; beyond, all rows are scored here.
+MOST_ROWS = 16_384
+# Rows of one message: 4,000 vectors of 1,024 float32 are 16 MB of the 64 that are allowed.
+ROWS_AT_ONCE = 4_000
+PATHS_AT_ONCE = 500
+# Of approximate answers, more are asked for than are wanted.
+SPARE = 2
+ROW_COLUMNS = ["path", "number", "start_s", "end_s", "vector"]
+
+
+class MilvusStore:
+    """Segments in one Milvus collection; see the module's text for what it promises."""
+
+    def __init__(self, uri: str, client: Any, manifest: Manifest) -> None:
+        self.uri, self.manifest = uri, manifest
+        self.replaced = False
+        self._client, self._name = client, Address.of(uri).collection
+        self._revision, self._looked_s = "", -math.inf
+        self._records: dict[str, FileRecord] | None = None
+        self._words: WordIndex | None = None
+
+    @classmethod
+    def exists(cls, uri: str) -> bool:
+        """Whether there is a collection; asking makes nothing.
+
+        Raises:
+            EarshotError: Milvus does not answer.
+        """
+        address = Address.of(uri)
+        if address.is_file and not address.path.exists():
+            return False
+        with told(uri, "open"):
+            return bool(connect(uri).has_collection(address.collection))
+
+    @classmethod
+    def create(cls, uri: str, manifest: Manifest) -> MilvusStore:
+        """Make an empty collection.
+
+        Raises:
+            EarshotError: there is one already, or half precision is asked for.
+        """
+        if manifest.half:
+            raise EarshotError(f"{uri}: Milvus keeps vectors in full precision; leave --half out")
+        if cls.exists(uri):
+            raise EarshotError(f"{uri}: there is an index already; open it, or delete it first")
+        with told(uri, "create"):
+            client = connect(uri)
+            collection_schema(client, Address.of(uri).collection, manifest)
+        return cls(uri, client, manifest)
+
+    @classmethod
+    def open(cls, uri: str) -> MilvusStore:
+        """Open a collection.
+
+        Raises:
+            EarshotError: there is none, or something else made it.
+        """
+        if not cls.exists(uri):
+            raise EarshotError(f"{uri}: there is no index here; index some files into it first")
+        with told(uri, "open"):
+            client, name = connect(uri), Address.of(uri).collection
+            raw = client.describe_collection(name).get("properties", {}).get(PROPERTY)
+            if raw is None:
+                raise EarshotError(f"{uri}: this Milvus collection is not an index")
+            client.load_collection(name)
+        fields = json.loads(raw)
+        if fields.pop("format") != FORMAT:
+            raise EarshotError(
+                f"{uri}: made by another version of earshot; upgrade, or index again"
+            )
+        return cls(uri, client, Manifest(**fields))
+
+    def put(self, files: Sequence[EmbeddedFile]) -> None:
+        """See `Store.put`; see the module's text for what a killed process leaves."""
+        check_files(files, self.manifest)
+        if not files:
+            return
+        with told(self.uri, "write"):
+            later = [row for file in files for row in _rows(file)[1:]]
+            self._upsert(later)
+            counts = {file.record.state.path: max(1, len(file.segments)) for file in files}
+            self._delete_surplus(counts)
+            self._upsert([_rows(file)[0] for file in files])
+            self._changed()
+
+    def drop(self, paths: Collection[str]) -> None:
+        """See `Store.drop`."""
+        with told(self.uri, "write"):
+            for some in _chunks([path for path in paths if is_storable(path)], PATHS_AT_ONCE):
+                # Row 0 first: a file without it is none.
+                self._client.delete(self._name, filter=f"({any_of(some)}) and number == 0")
+                self._client.delete(self._name, filter=any_of(some))
+            self._changed()
+
+    def files(self) -> dict[str, FileRecord]:
+        """See `Store.files`."""
+        with told(self.uri, "read"):
+            return dict(self._all_records())
+
+    def search(
+        self, vectors: np.ndarray, limit: int, where: Sequence[Condition] = ()
+    ) -> list[list[SegmentHit]]:
+        """See `Store.search`; approximate where the server's index is."""
+        check_search(limit, where)
+        queries = unit_queries(vectors, self.manifest.dimension)
+        if not len(queries):
+            return []
+        with told(self.uri, "read"):
+            asked = max(SPARE * limit, limit + 8)
+            if asked > MOST_ROWS:
+                rows = list(self._query(filter_of(where), ROW_COLUMNS))
+                return [_ranked(rows, query)[:limit] for query in queries]
+            found = self._client.search(
+                self._name,
+                queries.tolist(),
+                anns_field="vector",
+                limit=asked,
+                filter=filter_of(where),
+                output_fields=ROW_COLUMNS,
+            )
+        answers = [[hit["entity"] for hit in hits] for hits in found]
+        return [_ranked(rows, query)[:limit] for rows, query in zip(answers, queries, strict=True)]
+
+    def search_words(
+        self, query: str, limit: int, where: Sequence[Condition] = ()
+    ) -> list[WordHit]:
+        """See `Store.search_words`."""
+        check_search(limit, where)
+        with told(self.uri, "read"):
+            records = self._all_records()
+        if self._words is None:
+            self._words = WordIndex(list(records.values()))
+        return self._words.search(query, limit, where)
+
+    def segments(self, paths: Collection[str]) -> dict[str, EmbeddedFile]:
+        """See `Store.segments`."""
+        wanted = [path for path in dict.fromkeys(paths) if is_storable(path)]
+        found: dict[str, list[Mapping[str, Any]]] = {}
+        records: dict[str, FileRecord] = {}
+        with told(self.uri, "read"):
+            for some in _chunks(wanted, PATHS_AT_ONCE):
+                for row in self._query(any_of(some), [*ROW_COLUMNS, "about"]):
+                    if row["start_s"] >= 0:
+                        found.setdefault(row["path"], []).append(row)
+                    if row["number"] == 0:
+                        records[row["path"]] = _record(row)
+        return {
+            path: _embedded(records[path], found[path])
+            for path in wanted
+            if path in found and path in records
+        }
+
+    def optimize(self) -> None:
+        """Nothing to do: Milvus compacts and indexes by itself."""
+
+    def _all_records(self) -> Mapping[str, FileRecord]:
+        self._follow()
+        if self._records is None:
+            rows = self._query("number == 0", ["path", "number", "about"])
+            self._records = {row["path"]: _record(row) for row in rows}
+        return self._records
+
+    def _query(self, condition: str, columns: list[str]) -> Iterator[Mapping[str, Any]]:
+        rows = self._client.query_iterator(
+            self._name, filter=condition, output_fields=columns, batch_size=ROWS_AT_ONCE
+        )
+        try:
+            while batch := rows.next():
+                yield from batch
+        finally:
+            rows.close()
+
+    def _upsert(self, rows: Sequence[dict[str, Any]]) -> None:
+        for some in _chunks(rows, ROWS_AT_ONCE):
+            self._client.upsert(self._name, some)
+
+    def _delete_surplus(self, counts: Mapping[str, int]) -> None:
+        """Delete stored segments that files of `counts` rows do not have."""
+        for some in _chunks(list(counts), PATHS_AT_ONCE):
+            least = min(counts[path] for path in some)
+            condition = f"({any_of(some)}) and number >= {least}"
+            stored = list(self._query(condition, ["id", "path", "number"]))
+            surplus = [row["id"] for row in stored if row["number"] >= counts[row["path"]]]
+            if surplus:
+                self._client.delete(self._name, ids=surplus)
+
+    def _changed(self) -> None:
+        """Tell readers, others' and one's own."""
+        self._client.alter_collection_properties(self._name, {REVISION: uuid.uuid4().hex})
+        self._looked_s = -math.inf
+
+    def _follow(self) -> None:
+        """Forget what is known if others, or oneself, changed something since."""
+        if time.monotonic() - self._looked_s < REFRESH.total_seconds():
+            return
+        properties = self._client.describe_collection(self._name).get("properties", {})
+        if properties.get(REVISION, "") != self._revision:
+            self._revision = properties.get(REVISION, "")
+            self._records = self._words = None
+        self._looked_s = time.monotonic()
+
+
+def _rows(file: EmbeddedFile) -> list[dict[str, Any]]:
+    """A file's rows; one without segments has a row without span, whose vector none sees."""
+    record = file.record
+    path = record.state.path
+    key = hashlib.sha256(path.encode()).hexdigest()
+    shared = {
+        "path": path,
+        "path_key": hexadecimal(path),
+        "duration_s": float(record.duration_s),
+        "sample_rate_hz": record.sample_rate_hz,
+        "channels": record.channels,
+        "date_key": hexadecimal(record.notes.date),
+        "facets_key": [facet_key(line) for line in facets_of(record.notes).split("\n") if line],
+    }
+    words = "" if record.broken else stored_words(record).replace(BEGINNING, "0")
+    about = {"about": json.dumps(asdict(record)), "words": words}
+    nothing = np.zeros(file.vectors.shape[1], dtype=np.float32)
+    nothing[0] = 1.0
+    spans: list[tuple[Segment | None, np.ndarray]]
+    spans = [*zip(file.segments, file.vectors, strict=True)] or [(None, nothing)]
+    return [
+        {
+            **shared,
+            **(about if number == 0 else {"about": "", "words": ""}),
+            "id": f"{key}-{number}",
+            "number": number,
+            "start_s": span.start_s if span else -1.0,
+            "end_s": span.end_s if span else -1.0,
+            "vector": vector.tolist(),
+        }
+        for number, (span, vector) in enumerate(spans)
+    ]
+
+
+def _record(row: Mapping[str, Any]) -> FileRecord:
+    fields = json.loads(row["about"])
+    notes = fields.pop("notes")
+    notes["tags"] = tuple(notes["tags"])
+    return FileRecord(**{**fields, "state": FileState(**fields["state"]), "notes": Notes(**notes)})
+
+
+def _embedded(record: FileRecord, rows: Sequence[Mapping[str, Any]]) -> EmbeddedFile:
+    ordered = sorted(rows, key=lambda row: (row["start_s"], row["end_s"]))
+    return EmbeddedFile(
+        record=record,
+        segments=tuple(Segment(start_s=row["start_s"], end_s=row["end_s"]) for row in ordered),
+        vectors=np.array([row["vector"] for row in ordered], dtype=np.float32),
+    )
+
+
+def _ranked(rows: Sequence[Mapping[str, Any]], query: np.ndarray) -> list[SegmentHit]:
+    if not rows:
+        return []
+    scores = exact_scores(np.array([row["vector"] for row in rows], dtype=np.float32), query)
+    hits = [
+        SegmentHit(path=row["path"], score=float(score), start_s=row["start_s"], end_s=row["end_s"])
+        for row, score in zip(rows, scores, strict=True)
+    ]
+    return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.start_s, hit.end_s))
+
+
+def _chunks(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (values[start : start + size] for start in range(0, len(values), size))

@@ -1,0 +1,150 @@
+"""What only Milvus does: addresses, filters as text, what a killed process leaves."""
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from stored import MANIFEST, broken, embedded, hits, milvus, units
+
+from earshot.store import MilvusStore, create_store, open_store
+from earshot.store.milvus_server import Address, connect
+from earshot.types import Condition, EarshotError
+
+pytest.importorskip("milvus_lite", reason="Milvus is tested with milvus-lite")
+
+
+def test_addresses(tmp_path: Path) -> None:
+    far = Address.of("milvus://db.example:19530/field_sounds")
+    assert (far.server, far.collection) == ("http://db.example:19530", "field_sounds")
+    assert not far.is_file
+    near = Address.of(f"milvus:{tmp_path}/a.db")
+    assert near.path == tmp_path / "a.db"
+    for uri in ("milvus:", "milvus://host", "milvus://host/", "milvus:x.txt", "milvus://h/a;b"):
+        with pytest.raises(EarshotError, match="no place in Milvus; write milvus://HOST"):
+            open_store(uri)
+
+
+def test_without_the_client_the_error_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pymilvus", None)
+    with pytest.raises(EarshotError, match=r"pip install 'earshot\[milvus\]'"):
+        create_store(f"milvus:{tmp_path}/a.db", MANIFEST)
+
+
+def test_nothing_to_open(tmp_path: Path) -> None:
+    uri = f"milvus:{tmp_path}/a.db"
+    with pytest.raises(EarshotError, match="there is no index here"):
+        open_store(uri)
+    assert not (tmp_path / "a.db").exists(), "asking must not make the file"
+    with pytest.raises(EarshotError, match="cannot reach the index: nobody answers there"):
+        open_store("milvus://127.0.0.1:9/sounds")
+    create_store(uri, MANIFEST)
+    with pytest.raises(EarshotError, match="there is an index already"):
+        create_store(uri, MANIFEST)
+    with pytest.raises(EarshotError, match="full precision; leave --half out"):
+        create_store(f"milvus:{tmp_path}/b.db", replace(MANIFEST, half=True))
+
+
+def test_foreign_collections_are_refused(tmp_path: Path) -> None:
+    uri = f"milvus:{tmp_path}/a.db"
+    connect(uri).create_collection("segments", dimension=4)
+    with pytest.raises(EarshotError, match="this Milvus collection is not an index"):
+        open_store(uri)
+
+
+def test_reopened_it_is_the_same(tmp_path: Path) -> None:
+    first = milvus(tmp_path)
+    first.put([embedded("a", units(3)), broken("b")])
+    again = open_store(first.uri)
+    assert again.manifest == MANIFEST
+    assert again.files() == first.files()
+    assert hits(again, units(1, 4)) == hits(first, units(1, 4))
+
+
+def test_another_reader_sees_what_is_written(tmp_path: Path) -> None:
+    writer = milvus(tmp_path)
+    reader = MilvusStore.open(writer.uri)
+    assert reader.search_words("dog", 5) == []
+    writer.put([embedded("dog.wav", units(1))])
+    reader._looked_s = 0.0  # As 5 s later.
+    assert [hit.path for hit in reader.search_words("dog", 5)] == ["dog.wav"]
+    assert list(reader.files()) == ["dog.wav"]
+
+
+def test_labels_and_dates_are_asked_for_as_elsewhere(tmp_path: Path) -> None:
+    from earshot.types import Notes
+
+    store = milvus(tmp_path)
+    one = Notes(tags=("Rain", "it's \"wet\"; x'\n"), date="2020-05-01", licence="CC0")
+    store.put([embedded("/a/b.wav", units(1), notes=one), embedded("/a c/d.wav", units(1, 2))])
+    for field, operator, value, expected in (
+        ("tag", "=", "rain", ["/a/b.wav"]),
+        ("tag", "!=", "rain", ["/a c/d.wav"]),
+        ("tag", "=", "it's \"wet\"; x'", ["/a/b.wav"]),
+        ("licence", "=", "cc0", ["/a/b.wav"]),
+        ("date", "=", "2020", ["/a/b.wav"]),
+        ("date", "<", "2020-05", []),
+        ("folder", "=", "/a", ["/a/b.wav"]),
+        ("folder", "!=", "/a", ["/a c/d.wav"]),
+    ):
+        where = Condition(field=field, operator=operator, value=value)
+        assert [hit.path for hit in hits(store, units(1), 5, where)] == expected, where
+
+
+def test_more_rows_than_milvus_gives_are_scored_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = milvus(tmp_path)
+    store.put([embedded(f"{i}", units(4, i)) for i in range(20)])
+    few = hits(store, units(1, 99), 50)
+    monkeypatch.setattr("earshot.store.milvus.MOST_ROWS", 10)
+    assert hits(store, units(1, 99), 50) == few
+
+
+WRITER = """
+import sys
+import numpy as np
+from earshot.store import open_store
+from earshot.types import EmbeddedFile, FileRecord, FileState, Segment
+
+store = open_store(sys.argv[1])
+for number in range(10_000):
+    n = 1 + number % 4
+    files = []
+    for path in ("shared", f"own {number}"):
+        state = FileState(path=path, size_bytes=1, mtime_ns=2, ctime_ns=3, sha256=f"{number}")
+        spans = tuple(Segment(start_s=float(i), end_s=i + 1.0) for i in range(n))
+        vectors = np.eye(store.manifest.dimension, dtype=np.float32)[:n]
+        record = FileRecord(state=state, duration_s=float(n), sample_rate_hz=1, channels=1)
+        files.append(EmbeddedFile(record=record, segments=spans, vectors=vectors))
+    store.put(files)
+    print(number, flush=True)
+"""
+
+
+def test_a_killed_writer_leaves_what_was_acknowledged(tmp_path: Path) -> None:
+    uri = f"milvus:{tmp_path}/index.db"
+    made = "import sys; from earshot.store import create_store; from stored import MANIFEST; "
+    subprocess.run(
+        [sys.executable, "-c", made + "create_store(sys.argv[1], MANIFEST)", uri],
+        check=True,
+        cwd=Path(__file__).parent,
+    )
+    with subprocess.Popen([sys.executable, "-c", WRITER, uri], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        for _ in range(5):
+            last = int(writer.stdout.readline())
+        writer.send_signal(signal.SIGKILL)
+        last = max([last, *map(int, writer.stdout.read().split())])
+    store = open_store(uri)
+    files = store.files()
+    assert {f"own {number}" for number in range(last + 1)} <= set(files)
+    whole = store.segments([path for path in files if path != "shared"])
+    for number in range(last + 1):
+        assert len(whole[f"own {number}"].segments) == 1 + number % 4
+    store.put([embedded("shared", units(2), sha="new")])
+    assert len(store.segments(["shared"])["shared"].segments) == 2
