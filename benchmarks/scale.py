@@ -322,7 +322,8 @@ def main() -> None:
         # The command line gives small matrix products one thread, too.
         small = "1" if name.startswith("earshot") else str(THREADS)
         threads = {"OMP_NUM_THREADS": small, "OPENBLAS_NUM_THREADS": small}
-        os.environ.update(threads, LANCE_CPU_THREADS=str(THREADS))
+        waiting = {"OMP_WAIT_POLICY": "PASSIVE"}  # Spinning takes what others on the machine need.
+        os.environ.update(threads | waiting, LANCE_CPU_THREADS=str(THREADS))
         answers = spawning.Queue()
         process = spawning.Process(target=run, args=(name, folder, answers))
         process.start()

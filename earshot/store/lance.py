@@ -196,14 +196,21 @@ class LanceStore:
         with explained(self.uri, "read"):
             if (held := self.held()) is not None:
                 return held.words.search(query, limit, where)
-            version, _ = self._state()
-            if WORDS_COLUMN in indexed_columns(self._table):
-                if not isinstance(self._words, ScannedWords) or self._words.version != version:
-                    self._words = ScannedWords(self._table)
-                return self._words.search(query, limit, filter_of(where) if where else None)
+            version, count = self._state()
+            if scanned := self._scanned_words(version, count):
+                return scanned.search(query, limit, filter_of(where) if where else None)
             if not isinstance(self._words, tuple) or self._words[0] != version:
                 self._words = version, WordIndex(list(files_in(self._table).values()))
             return self._words[1].search(query, limit, where)
+
+    def _scanned_words(self, version: int, count: int) -> ScannedWords | None:
+        """LanceDB's index of words, if there is one; that is asked once a version."""
+        if isinstance(self._words, ScannedWords) and self._words.version == version:
+            return self._words
+        if count <= self.exact_rows or WORDS_COLUMN not in indexed_columns(self._table):
+            return None
+        self._words = scanned = ScannedWords(self._table)
+        return scanned
 
     def segments(self, paths: Collection[str]) -> dict[str, EmbeddedFile]:
         """See `Store.segments`."""

@@ -21,6 +21,8 @@ MOST_TEXT = 65_535
 MOST_LABELS = 1_024
 NAME = re.compile(r"[A-Za-z_]\w{0,254}")
 TIMEOUT_S = 10
+# The client pings every 10 s, more than milvus-lite allows: it hangs up, and both log it.
+PATIENT = {"grpc.keepalive_time_ms": 600_000, "grpc.keepalive_permit_without_calls": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ def connect(uri: str) -> Any:
     if address.is_file:
         address.path.parent.mkdir(parents=True, exist_ok=True)
     with told(uri, "reach"):
-        return client.MilvusClient(address.server, timeout=TIMEOUT_S)
+        return client.MilvusClient(address.server, timeout=TIMEOUT_S, grpc_options=PATIENT)
 
 
 def client_package(uri: str) -> Any:
