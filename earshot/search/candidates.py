@@ -125,7 +125,8 @@ class Listed:
 
     def __init__(self, store: Store, scorer: Scorer) -> None:
         self.store, self.scorer = store, scorer
-        self._words: Mapping[str, WordHit] = {}
+        self._words: dict[str, WordHit] = {}
+        self._all_words = True
 
     def candidates(self, limit: int) -> Candidates:
         """What lists of the best `limit` allow."""
@@ -147,9 +148,11 @@ class Listed:
             np.array([hit.share if hit else 0.0 for hit in found]),
             np.array([hit.score if hit else 0.0 for hit in found]),
         )
+        # What the list of words has no place for may still be found by words.
+        worth = np.where([hit is None for hit in found], listed.unseen_worth, worth)
         bounds = scorer.total(cosines, np.append(worth, listed.unseen_worth))
         complete = any(len(hits) < limit for hits in lists) if wanted else listed.complete
-        self._words = words
+        self._words, self._all_words = words, listed.complete
         return Candidates(
             bounds=dict(zip(paths, bounds[:-1].tolist(), strict=True)),
             unseen=-np.inf if complete else float(bounds[-1]),
@@ -158,6 +161,11 @@ class Listed:
     def looked_at(self, paths: Sequence[str]) -> Iterator[Scored]:
         """Candidates as they score."""
         files = list(self.store.segments(paths).values())
+        beyond = [path for path in paths if path not in self._words]
+        if beyond and not self._all_words:
+            plan = self.scorer.plan
+            hits = self.store.search_words(plan.words, len(beyond), plan.where, among=beyond)
+            self._words |= {hit.path: hit for hit in hits}
         words = [self._words.get(file.record.state.path) for file in files]
         return self.scorer.scored(files, words)
 

@@ -25,6 +25,13 @@ def searchable() -> Any:
     return col("start_s") >= lit(0.0)
 
 
+def rows_of(where: Sequence[Condition], among: Collection[str] | None) -> Any | None:
+    """Rows of the files that conditions and a list of paths allow; None where there is neither."""
+    parts = [filter_of(where)] if where else []
+    parts += [] if among is None else [any_of(among)]
+    return reduce(and_, parts) if parts else None
+
+
 def filter_of(where: Sequence[Condition]) -> Any:
     """Rows for which all conditions hold."""
     from lancedb.expr import Expr, col, lit

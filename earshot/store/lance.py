@@ -26,7 +26,7 @@ import numpy as np
 from earshot.store.checks import check_files, check_search, is_storable, unit_queries
 from earshot.store.connection import connect, explained
 from earshot.store.exact import search_exactly
-from earshot.store.expressions import any_of, filter_of, searchable
+from earshot.store.expressions import any_of, rows_of, searchable
 from earshot.store.held import Held
 from earshot.store.lance_index import Builder, indexed_columns, is_due, make_indexes, scan
 from earshot.store.lance_words import WORDS_COLUMN, ScannedWords
@@ -185,7 +185,11 @@ class LanceStore:
             return [hits for b in batches for hits in scan(self._table, b, limit, where)]
 
     def search_words(
-        self, query: str, limit: int, where: Sequence[Condition] = ()
+        self,
+        query: str,
+        limit: int,
+        where: Sequence[Condition] = (),
+        among: Collection[str] | None = None,
     ) -> list[WordHit]:
         """See `Store.search_words`.
 
@@ -195,13 +199,13 @@ class LanceStore:
         check_search(limit, where)
         with explained(self.uri, "read"):
             if (held := self.held()) is not None:
-                return held.words.search(query, limit, where)
+                return held.words.search(query, limit, where, among=among)
             version, count = self._state()
             if scanned := self._scanned_words(version, count):
-                return scanned.search(query, limit, filter_of(where) if where else None)
+                return scanned.search(query, limit, rows_of(where, among))
             if not isinstance(self._words, tuple) or self._words[0] != version:
                 self._words = version, WordIndex(list(files_in(self._table).values()))
-            return self._words[1].search(query, limit, where)
+            return self._words[1].search(query, limit, where, among=among)
 
     def _scanned_words(self, version: int, count: int) -> ScannedWords | None:
         """LanceDB's index of words, if there is one; that is asked once a version."""

@@ -78,11 +78,15 @@ class MemoryStore:
         return search_exactly(self.held().table, queries, limit, where)
 
     def search_words(
-        self, query: str, limit: int, where: Sequence[Condition] = ()
+        self,
+        query: str,
+        limit: int,
+        where: Sequence[Condition] = (),
+        among: Collection[str] | None = None,
     ) -> list[WordHit]:
         """See `Store.search_words`."""
         check_search(limit, where)
-        return self.held().words.search(query, limit, where)
+        return self.held().words.search(query, limit, where, among=among)
 
     def segments(self, paths: Collection[str]) -> dict[str, EmbeddedFile]:
         """See `Store.segments`."""

@@ -176,7 +176,11 @@ class MilvusStore:
         return [_ranked(rows, query)[:limit] for rows, query in zip(answers, queries, strict=True)]
 
     def search_words(
-        self, query: str, limit: int, where: Sequence[Condition] = ()
+        self,
+        query: str,
+        limit: int,
+        where: Sequence[Condition] = (),
+        among: Collection[str] | None = None,
     ) -> list[WordHit]:
         """See `Store.search_words`."""
         check_search(limit, where)
@@ -184,7 +188,7 @@ class MilvusStore:
             records = self._all_records()
         if self._words is None:
             self._words = WordIndex(list(records.values()))
-        return self._words.search(query, limit, where)
+        return self._words.search(query, limit, where, among=among)
 
     def segments(self, paths: Collection[str]) -> dict[str, EmbeddedFile]:
         """See `Store.segments`."""

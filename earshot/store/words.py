@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,17 +134,21 @@ class WordIndex:
         limit: int,
         where: Sequence[Condition] = (),
         rarities: Mapping[str, float] | None = None,
+        among: Collection[str] | None = None,
     ) -> list[WordHit]:
         """The best `limit` files, as `Store.search_words`.
 
         `rarities` of the query's words are those of a larger library that these files are from.
         """
+        allowed = None if among is None else frozenset(among)
         answering = self.answering(query, rarities)
         shares, scores = self.weigh(answering)
         hits: list[WordHit] = []
         matching = np.flatnonzero(scores > 0)
         for number in matching[np.lexsort((-scores[matching], -shares[matching]))]:
             record = self.records[number]
+            if allowed is not None and record.state.path not in allowed:
+                continue
             if all(holds(condition, comparer_of(record)) for condition in where):
                 matches = self.matches(int(number), answering)
                 share, score = float(shares[number]), float(scores[number])

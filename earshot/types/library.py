@@ -175,9 +175,15 @@ class Store(Protocol):
         """
 
     def search_words(
-        self, query: str, limit: int, where: Sequence[Condition] = ()
+        self,
+        query: str,
+        limit: int,
+        where: Sequence[Condition] = (),
+        among: Collection[str] | None = None,
     ) -> list[WordHit]:
         """The best `limit` files by the words of their names, folders and notes, best first.
+
+        `among` are the paths that are asked about; all of them without it.
 
         Word forms and small typos are allowed for. Files are ordered by their share, then score,
         then path. A query without words finds nothing.
