@@ -303,8 +303,11 @@ class Batch:
         empty = np.empty((0, self.model.dimension), dtype=np.float32)
         if record.broken:
             return EmbeddedFile(record=record, segments=(), vectors=empty)
-        return EmbeddedFile(
-            record=record,
-            segments=tuple(self.segments[path]),
-            vectors=np.stack(self.vectors[path]),
-        )
+        segments, vectors = tuple(self.segments[path]), np.stack(self.vectors[path])
+        wrong = ~np.isfinite(vectors).all(axis=1)
+        if wrong.any():
+            start_s = segments[int(wrong.argmax())].start_s
+            reason = f"the model makes of its sound at {start_s:g} s what is no number"
+            silent = FileRecord(state=record.state, broken=reason)
+            return EmbeddedFile(record=silent, segments=(), vectors=empty)
+        return EmbeddedFile(record=record, segments=segments, vectors=vectors)

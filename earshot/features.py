@@ -185,8 +185,14 @@ def table(work: Work, network: DualEncoder, folder: Path, report: Report | None)
     with locked(place / "lock"):
         if not (place / "values.npy").is_file():
             compute(work, network, Draft(place, len(work.ids), work.block_rows), report)
-    stored = json.loads((place / "table.json").read_text())
-    values = np.load(place / "values.npy", mmap_mode="r", allow_pickle=False)
+    try:
+        stored = json.loads((place / "table.json").read_text())
+        values = np.load(place / "values.npy", mmap_mode="r", allow_pickle=False)
+        sound = values.dtype == np.float32 and len(values) == len(work.ids) and values.ndim == 2
+    except Exception as error:  # its reader of headers raises errors of many kinds
+        raise EarshotError(f"{place} is damaged ({type(error).__name__}); delete it") from error
+    if not sound:
+        raise EarshotError(f"{place} is damaged: {values.dtype} {values.shape}; delete it")
     return FeatureTable(ids=work.ids, dimension=stored["dimension"], values=values)
 
 

@@ -10,6 +10,8 @@ import argparse
 import codecs
 import collections
 import pathlib
+import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +40,8 @@ SIGNATURES = (
     (b"%PDF", "a PDF file"),
     (b"\x7fELF", "a program"),
 )
+MOST_EXPANSION = 8
+"""How many times its own size an archive of weights may unpack to; torch packs nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +123,7 @@ def read_torch(path: Path) -> Any:
     import torch
 
     try:
+        refuse_archive(path)
         with torch.serialization.safe_globals(plain_classes()):
             return torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # noqa: BLE001 - every way in which a file can be no checkpoint
@@ -126,7 +131,7 @@ def read_torch(path: Path) -> Any:
         # Torch tells what it met behind advice to load it without looking.
         met = str(error).rpartition("WeightsUnpickler error:")[2].strip().splitlines()
         unsafe = next((line for line in lines if "GLOBAL" in line), "")
-        reason = (unsafe or next(iter(met), "")).strip()[:100]
+        reason = (unsafe or next(iter(met or lines), "")).strip()[:100]
         raise EarshotError(
             f"{path} is no checkpoint of tensors alone ({type(error).__name__}: {reason}); "
             f"nothing in it was run; replace it"
@@ -135,16 +140,12 @@ def read_torch(path: Path) -> Any:
 
 def plain_classes() -> list[Any]:
     """What is harmless to rebuild: values, paths and records without code of their own."""
-    import numpy as np
-
-    dtypes = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "u1", "u4", "b1")]
-    # What numpy rebuilds arrays and single values by, under the names of numpy 1 and 2.
-    rebuild, scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
-    arrays = [
-        (function, f"{package}.multiarray.{name}")
-        for function, name in ((rebuild, "_reconstruct"), (scalar, "scalar"))
-        for package in ("numpy.core", "numpy._core")
-    ]
+    # Numpy's own constructors trust their bytes: an array of objects made of them would be an array
+    # of pointers of the file's choosing. Of arrays nothing is needed, of numbers their value.
+    packages = ("numpy.core", "numpy._core")
+    numpy = [(NumpyKind, "numpy.dtype"), (Unread, "numpy.ndarray")]
+    numpy += [(Unread, f"{package}.multiarray._reconstruct") for package in packages]
+    values = [(numpy_value, f"{package}.multiarray.scalar") for package in packages]
     paths = [pathlib.PurePosixPath, (pathlib.PurePosixPath, "pathlib.PosixPath")]
     # Lightning's dictionary with attributes, read as the dictionary that it is.
     attributes = [
@@ -153,7 +154,57 @@ def plain_classes() -> list[Any]:
         (dict, "pytorch_lightning.utilities.parsing.AttributeDict"),
     ]
     records = [argparse.Namespace, collections.defaultdict, dict]
-    return [np.ndarray, np.dtype, *dtypes, *arrays, *paths, *attributes, *records]
+    return [*numpy, *values, *paths, *attributes, *records]
+
+
+class Unread:
+    """Stands for numpy's arrays, of which no weights are made: what they hold is passed over."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class NumpyKind:
+    """Stands for numpy's `dtype`: what kind of number, in which order of bytes."""
+
+    def __init__(self, code: object, *_: object) -> None:
+        self.code, self.order = str(code), "<"
+
+    def __setstate__(self, state: tuple[object, ...]) -> None:
+        self.order = ">" if state[1] == ">" else "<"
+
+
+def numpy_value(kind: NumpyKind, content: bytes) -> Any:
+    """A single number of numpy's as Python's own.
+
+    Raises:
+        ValueError: it is none.
+    """
+    import numpy as np
+
+    if not re.fullmatch(r"[biuf]\d{1,2}", kind.code):
+        raise ValueError(f"{kind.code!r} is no kind of number")
+    return np.frombuffer(content, f"{kind.order}{kind.code}", count=1).item()
+
+
+def refuse_archive(path: Path) -> None:
+    """Refuse archives that hold a program, or whose parts are far larger than they are.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+    if any(part.filename.endswith("/constants.pkl") for part in parts):
+        raise ValueError("it is a TorchScript program")
+    claimed = sum(part.file_size for part in parts)
+    if claimed > MOST_EXPANSION * path.stat().st_size:
+        raise ValueError(f"its parts unpack to {claimed} bytes, the file has far fewer")
 
 
 def unwrapped(path: Path, content: Any) -> WeightFile:
@@ -206,7 +257,7 @@ def is_state_dict(value: Any) -> bool:
     return (
         isinstance(value, Mapping)
         and len(value) > 0
-        and all(isinstance(v, torch.Tensor) for v in value.values())
+        and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in value.items())
     )
 
 
@@ -216,7 +267,7 @@ def own_names(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     A `module.` that not all names begin with is a part of the network that is called so.
 
     Raises:
-        EarshotError: two names become one.
+        EarshotError: two names become one, or what has a name is no plain array of real numbers.
     """
     bare = {key: ".".join(p for p in key.split(".") if p != "_orig_mod") for key in state}
     if all(name.startswith("module.") for name in bare.values()):
@@ -225,8 +276,23 @@ def own_names(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, name in bare.items():
         if name in own:
             raise EarshotError(f"{path} has two weights {name}, one of them as {key}; replace it")
-        own[name] = state[key]
+        own[name] = require_plain(path, key, state[key])
     return own
+
+
+def require_plain(path: Path, name: str, value: Tensor) -> Tensor:
+    """Refuse what networks are not made of: sparse, complex, quantised, without content.
+
+    Raises:
+        EarshotError: it is such a tensor.
+    """
+    import torch
+
+    dense = value.layout == torch.strided and not value.is_meta and not value.is_quantized
+    if not dense or value.is_complex():
+        kind = f"{value.dtype} {value.layout} on {value.device}".replace("torch.", "")
+        raise EarshotError(f"{path}: {name} is no plain array of real numbers ({kind}); replace it")
+    return value
 
 
 def without_prefix(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

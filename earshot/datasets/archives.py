@@ -15,6 +15,11 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from earshot.types import EarshotError
 
+# Recordings shrink to a third; an archive that grows more than this is made to fill a disk.
+MOST_EXPANSION = 100
+SMALL_BYTES = 1 << 30
+"""An archive that unpacks to less may hold silence."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
@@ -23,6 +28,8 @@ class Member:
     name: str
     size_bytes: int
     is_link: bool
+    """Whether it is a link, a device, or anything else than a file or a folder."""
+    is_folder: bool = False
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -37,20 +44,26 @@ def unpack(archive: Path, folder: Path) -> None:
     partial = folder / f".{archive.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    _extract(archive, partial)
-    for path in partial.rglob("*"):
-        if path.is_file():
+    try:
+        _extract(archive, partial)
+        files = [path for path in partial.rglob("*") if path.is_file() and not path.is_symlink()]
+        # Two names may be one to this disk, which knows no case or one form of Unicode alone.
+        if len(files) != sum(not member.is_folder for member in members):
+            what = f"{archive}: holds files of one name, or of names that are one to this disk"
+            raise EarshotError(f"{what}; unpack it elsewhere and look")
+        for path in files:
             target = folder / path.relative_to(partial)
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
-    shutil.rmtree(partial)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def refuse_unsafe(archive: Path, members: list[Member]) -> None:
     """Check the names of an archive.
 
     Raises:
-        EarshotError: one would be written outside of the folder, or is a link.
+        EarshotError: one would be written outside of the folder, or is a link or a device.
     """
     for member in members:
         for name in (PurePosixPath(member.name), PureWindowsPath(member.name)):
@@ -58,29 +71,37 @@ def refuse_unsafe(archive: Path, members: list[Member]) -> None:
                 what = f"{archive}: holds {member.name!r}, which lies outside of the folder"
                 raise EarshotError(f"{what}; this is no archive to trust")
         if member.is_link:
-            what = f"{archive}: holds the link {member.name!r}"
+            what = f"{archive}: holds the link or device {member.name!r}"
             raise EarshotError(f"{what}; this is no archive to trust")
 
 
 def _members(archive: Path) -> Iterator[Member]:
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as opened:
-            for info in opened.infolist():
-                link = stat.S_ISLNK(info.external_attr >> 16)
-                yield Member(name=info.filename, size_bytes=info.file_size, is_link=link)
-        return
-    from py7zr import SevenZipFile
-    from py7zr.exceptions import ArchiveError
-
     try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as opened:
+                for info in opened.infolist():
+                    kind = stat.S_IFMT(info.external_attr >> 16)
+                    link = kind not in (0, stat.S_IFREG, stat.S_IFDIR)
+                    yield Member(
+                        name=info.filename,
+                        size_bytes=info.file_size,
+                        is_link=link,
+                        is_folder=info.is_dir(),
+                    )
+            return
+        from py7zr import SevenZipFile
+
         with SevenZipFile(archive) as seven:
             for entry in seven.list():
                 yield Member(
                     name=entry.filename,
                     size_bytes=entry.uncompressed or 0,
                     is_link=not (entry.is_file or entry.is_directory),
+                    is_folder=entry.is_directory,
                 )
-    except (ArchiveError, EOFError, OSError) as error:
+    except ImportError:
+        raise
+    except Exception as error:  # readers of archives raise errors of their own kinds
         raise _damaged(archive, error) from error
 
 
@@ -104,6 +125,9 @@ def _damaged(archive: Path, error: Exception) -> EarshotError:
 
 
 def _require_space(archive: Path, folder: Path, needed_bytes: int) -> None:
+    if needed_bytes > max(SMALL_BYTES, MOST_EXPANSION * archive.stat().st_size):
+        what = f"{archive} has {archive.stat().st_size} bytes and unpacks to {needed_bytes}"
+        raise EarshotError(f"{what}; this is no archive to trust")
     folder.mkdir(parents=True, exist_ok=True)
     free_bytes = shutil.disk_usage(folder).free
     if needed_bytes > free_bytes:

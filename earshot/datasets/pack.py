@@ -132,12 +132,16 @@ class Pack:
         described = read_settings_file(self.folder)
         if not described.get("finished"):
             raise EarshotError(f"{folder} is not finished; run `earshot data pack` again")
-        self.settings = Settings(**described["settings"])
+        try:
+            self.settings = Settings(**described["settings"])
+            sizes = [int(size) for size in described["shard_bytes"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise EarshotError(f"{folder}/pack.json is damaged; pack again") from error
         self.entries = Entries(self.folder / "index")
         names, reasons = (Texts.open(self.folder / "index", f"broken.{s}") for s in ("id", "why"))
         self.broken = dict(zip(names, reasons, strict=True))
         self._shards: dict[int, memoryview] = {}
-        for number, needed in enumerate(described["shard_bytes"]):
+        for number, needed in enumerate(sizes):
             path = shard_file(self.folder, number)
             found = path.stat().st_size if path.exists() else 0
             if found < needed:
@@ -250,7 +254,7 @@ def read_settings_file(folder: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads((folder / "pack.json").read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EarshotError(f"{folder} is no pack of audio; name another folder") from error
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise EarshotError(f"{folder} is a pack of another version; pack again")
@@ -269,10 +273,15 @@ def read_journals(folder: Path) -> Iterator[Entry]:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    yield Entry(**json.loads(line))
-                except (ValueError, TypeError) as error:
+                    entry = Entry(**json.loads(line))
+                    before = min(entry.offset, entry.stored_bytes, entry.samples) < 0
+                except (ValueError, TypeError, RecursionError) as error:
                     what = f"{path}, line {number}: damaged"
                     raise EarshotError(f"{what}; delete {folder}") from error
+                if before:
+                    what = f"{path}, line {number}: a place before the start"
+                    raise EarshotError(f"{what}; delete {folder}")
+                yield entry
 
 
 def _mapped(path: Path) -> memoryview:

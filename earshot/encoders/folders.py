@@ -48,8 +48,55 @@ class SentenceConfig:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, empty where the file is absent."""
-    return dict(json.loads(path.read_text())) if path.is_file() else {}
+    """A JSON object, empty where the file is absent.
+
+    Raises:
+        EarshotError: the file is damaged, or holds something else.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise EarshotError(f"{path} holds no settings ({str(error)[:80]}); replace it") from error
+
+
+def require_own_files(folder: Path) -> None:
+    """Refuse a folder that sends its reader to other places: for weights, code, or adapters.
+
+    Raises:
+        EarshotError: it does.
+    """
+    for index in sorted(folder.glob("*.index.json")):
+        shards = dict(read_json(index).get("weight_map", {})).values()
+        for shard in shards:
+            if not isinstance(shard, str) or shard in ("", ".", "..") or set(shard) & set("/\\:\0"):
+                raise EarshotError(
+                    f"{index} names weights outside of its folder, {str(shard)[:80]!r}; "
+                    f"this is no folder to trust"
+                )
+    if (folder / "adapter_config.json").is_file():
+        raise EarshotError(f"{folder} holds an adapter of another network; merge it into that")
+    if strange := foreign_attention(read_json(folder / "config.json")):
+        raise EarshotError(
+            f"{folder / 'config.json'} has its attention fetched from {strange[:80]!r}; "
+            f"this is no folder to trust"
+        )
+
+
+def foreign_attention(settings: Any) -> str:
+    """The repository that settings, or others within them, have their attention's code from."""
+    if not isinstance(settings, Mapping):
+        return ""
+    for key, value in settings.items():
+        named = value.values() if isinstance(value, Mapping) else [value]
+        if key.strip("_").startswith("attn_implementation"):
+            found = next((str(name) for name in named if "/" in str(name)), "")
+        else:
+            found = foreign_attention(value)
+        if found:
+            return found
+    return ""
 
 
 def usable_positions(network: Mapping[str, Any]) -> int:
@@ -105,8 +152,11 @@ def require_known_modules(folder: Path) -> None:
         EarshotError: it has another module, such as a dense layer; without it vectors were wrong.
     """
     path = folder / "modules.json"
-    modules = json.loads(path.read_text()) if path.is_file() else []
-    kinds = [module["type"].rsplit(".", 1)[-1] for module in modules]
+    try:
+        modules = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise EarshotError(f"{path} holds no list of modules; replace it") from error
     unknown = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
     if unknown:
         raise EarshotError(

@@ -72,10 +72,24 @@ class BertEncoder:
         self.eps = float(network["layer_norm_eps"])
         self.dimension = int(network["hidden_size"])
         weights = load_file(folder / "model.safetensors")
-        self.weights = arranged({key.removeprefix("bert."): w for key, w in weights.items()})
+        named = {key.removeprefix("bert."): value for key, value in weights.items()}
+        if missing := self.needed() - set(named):
+            raise KeyError(f"{min(missing)} and {len(missing) - 1} other weights are missing")
+        self.weights = arranged(named)
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(self.config.max_tokens)
+
+    def needed(self) -> set[str]:
+        """The names of all weights."""
+        tables = {f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type")}
+        parts = ("self.query", "self.key", "self.value", "output.dense", "output.LayerNorm")
+        own = [f"attention.{part}" for part in parts]
+        own += ["intermediate.dense", "output.dense", "output.LayerNorm"]
+        affine = {f"encoder.layer.{i}.{name}" for i in range(self.layers) for name in own}
+        affine.add("embeddings.LayerNorm")
+        biases = {f"{name}.bias" for name in affine}
+        return biases | {f"{name}.weight" for name in affine | tables}
 
     def __call__(self, sentences: Sequence[str]) -> Array:
         """Encode N sentences to unit vectors (N, D).
@@ -225,5 +239,14 @@ def sentence_encoder(folder: Path) -> BertEncoder | TransformersEncoder:
     absolute = network.get("position_embedding_type", "absolute") == "absolute"
     files = ("model.safetensors", "tokenizer.json")
     if plain_bert and absolute and all((folder / name).is_file() for name in files):
-        return BertEncoder(folder)
+        try:
+            return BertEncoder(folder)
+        except EarshotError:
+            raise
+        except Exception as error:  # the tokenizer's errors have no kind of their own
+            reason = (str(error).strip().splitlines() or [""])[0][:120]
+            raise EarshotError(
+                f"{folder} holds no sentence encoder that can be loaded "
+                f"({type(error).__name__}: {reason}); get the whole folder again"
+            ) from error
     return TransformersEncoder(folder)

@@ -25,11 +25,13 @@ import hashlib
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earshot.files import atomic_write
+from earshot.types import EarshotError
 
 Floats = NDArray[np.float32]
 TAGS = 527
@@ -147,14 +149,23 @@ def save_table(table: PhraseTable, path: Path) -> None:
 
 
 def load_table(path: Path) -> PhraseTable:
-    """Read what `save_table` wrote."""
-    with np.load(path, allow_pickle=False) as stored:
-        return PhraseTable(
-            vectors=stored["vectors"] * stored["vectors_scale"],
-            coefficients=stored["coefficients"] * stored["coefficients_scale"],
-            kernel_width=float(stored["kernel_width"]),
-            fitted_on=str(stored["fitted_on"]),
-        )
+    """Read what `save_table` wrote.
+
+    Raises:
+        EarshotError: the file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return PhraseTable(
+                vectors=stored["vectors"] * stored["vectors_scale"],
+                coefficients=stored["coefficients"] * stored["coefficients_scale"],
+                kernel_width=float(stored["kernel_width"]),
+                fitted_on=str(stored["fitted_on"]),
+            )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, BadZipFile) as error:
+        raise EarshotError(
+            f"{path} holds no table of phrases ({str(error)[:80]}); delete it, it is made anew"
+        ) from error
 
 
 def packaged_table() -> PhraseTable:

@@ -27,6 +27,7 @@ from earshot.encoders.folders import (
     read_config,
     read_json,
     require_known_modules,
+    require_own_files,
     usable_positions,
 )
 from earshot.encoders.loading import load_own
@@ -112,6 +113,7 @@ def network_settings(folder: Path) -> Any:
     from transformers import AutoConfig
 
     with loading(folder):
+        require_own_files(folder)
         settings = AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from earshot.encoders.folders import require_own_files
 from earshot.encoders.sentence import equal_lengths
 from earshot.encoders.text import loading
 from earshot.text import TOKENIZER_FILES
@@ -80,6 +81,7 @@ def whole_model(kind: Any, folder: Path, config: Any) -> tuple[Any, Any]:
             f"({', '.join(TOKENIZER_FILES)}); get the whole folder again"
         )
     with loading(folder, "dual encoder"):
+        require_own_files(folder)
         model, found = kind.from_pretrained(
             folder,
             config=config,
@@ -93,7 +95,9 @@ def whole_model(kind: Any, folder: Path, config: Any) -> tuple[Any, Any]:
                 f"{folder} lacks weights of its network: {missing[0]} and {len(missing) - 1} "
                 f"others; get the whole folder again"
             )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     return model.eval(), tokenizer
 
 

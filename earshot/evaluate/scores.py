@@ -192,11 +192,21 @@ def embed_clips(
 
 
 def embed_captions(captions: Sequence[Caption], model: Model) -> np.ndarray:
-    """The captions' vectors, (Q, D); equal sentences are read once."""
+    """The captions' vectors, (Q, D); equal sentences are read once.
+
+    Raises:
+        EarshotError: the model makes of one what is no number.
+    """
     texts = list(dict.fromkeys(caption.text for caption in captions))
     number = {text: i for i, text in enumerate(texts)}
-    vectors: np.ndarray = model.embed_text(texts)[[number[caption.text] for caption in captions]]
-    return vectors
+    vectors: np.ndarray = model.embed_text(texts)
+    wrong = ~np.isfinite(vectors).all(axis=1)
+    if wrong.any():
+        raise EarshotError(
+            f"the model makes of {texts[int(wrong.argmax())][:60]!r} what is no number; look at "
+            f"its weights"
+        )
+    return vectors[[number[caption.text] for caption in captions]]
 
 
 def cosine_scores(queries: np.ndarray, clips: ClipVectors, pool: Pool = "mean") -> Scores:

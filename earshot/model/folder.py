@@ -54,7 +54,7 @@ def folder_kind(folder: Path) -> str:
     """Whose model a folder holds: `earshot`, a type of transformers, or nothing that is known."""
     try:
         stored = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return ""
     if not isinstance(stored, dict):
         return ""
@@ -76,7 +76,7 @@ def read_info(folder: Path) -> FolderInfo:
             settings=stored["settings"],
             about=stored.get("about", {}),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise EarshotError(
             f"{folder} is no model folder ({type(error).__name__}: {error}); "
             f"expected {CONFIG}, {WEIGHTS} and {TEXT}/ as earshot writes them"

@@ -219,6 +219,24 @@ class Judge:
             yield start, self.cosines(everyone, some).T
 
 
+def mapped(path: Path) -> np.ndarray:
+    """Vectors (., D) of a file, mapped.
+
+    Raises:
+        EarshotError: the file is damaged, or holds something else.
+    """
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # its reader of headers raises errors of many kinds
+        reason = (str(error).strip().splitlines() or [""])[0][:80]
+        raise EarshotError(
+            f"{path} holds no vectors ({reason}); delete it and run `earshot teach` again"
+        ) from error
+    if not isinstance(array, np.memmap) or array.dtype != np.float32 or array.ndim != 2:
+        raise EarshotError(f"{path} holds no vectors; delete it and run `earshot teach` again")
+    return array
+
+
 def unit(rows: np.ndarray) -> np.ndarray:
     """Rows of length one."""
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
@@ -233,7 +251,11 @@ def load_teachers(folder: Path) -> Teachers:
     listed = folder / LISTED
     if not listed.is_file():
         raise EarshotError(f"{folder} holds no teachers; make them by `earshot teach`")
-    described = json.loads(listed.read_text(encoding="utf-8"))
+    try:
+        described = json.loads(listed.read_text(encoding="utf-8"))
+        described = {key: list(described[key]) for key in ("teachers", "clips", "captions")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise EarshotError(f"{listed} is damaged; delete {folder} and teach again") from error
     teachers = []
     for number, teacher in enumerate(described["teachers"]):
         arrays = [folder / str(number) / f"{side}.npy" for side in ("audio", "text")]
@@ -243,7 +265,7 @@ def load_teachers(folder: Path) -> Teachers:
                     f"{path} is missing: {teacher['model']} has not finished; "
                     f"run `earshot teach` again, it goes on where it stopped"
                 )
-        audio, text = (np.load(path, mmap_mode="r", allow_pickle=False) for path in arrays)
+        audio, text = (mapped(path) for path in arrays)
         named = {"name": teacher["model"], "fingerprint": teacher["fingerprint"]}
         teachers.append(Teacher(**named, audio=audio, text=text))
     return Teachers(

@@ -32,6 +32,7 @@ from earshot.files import atomic_write
 from earshot.model.folder import save_dual
 from earshot.train.recipe import Recipe, recipe_from, resolved
 from earshot.types import Dataset, EarshotError
+from earshot.weights import read_torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,13 +131,18 @@ class RunFolder:
                 torch.save(dict(state), file)
 
     def load_state(self) -> dict[str, Any]:
-        """What `save_state` wrote; empty before the first."""
-        import torch
+        """What `save_state` wrote; empty before the first.
 
+        Raises:
+            EarshotError: the file is damaged, or holds more than values; nothing in it was run.
+        """
         path = self.path / STATE
         if not path.is_file():
             return {}
-        return dict(torch.load(path, weights_only=True, map_location="cpu"))
+        found = read_torch(path)
+        if not isinstance(found, dict) or not set(found) >= {"network", "epoch"}:
+            raise EarshotError(f"{path} holds no state of a run; delete it to begin its run anew")
+        return found
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Write a small file."""
