@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import urllib.error
@@ -27,6 +28,8 @@ from earshot.types import EarshotError
 BLOCK_BYTES = 1 << 20
 SCHEME = "https://"
 TIMEOUT_S = 30.0
+MOST_BYTES = 1 << 37
+"""No published file that is fetched here is nearly as large; a body without an end is cut off."""
 
 
 class NotHereError(EarshotError):
@@ -194,7 +197,8 @@ def fetch(asset: Asset, report: Callable[[int], None] | None = None) -> Path:
             return find(asset) or fetched(asset, path, report)
     except (OSError, HTTPException) as error:
         raise NotHereError(
-            f"{asset.name} is not here and could not be fetched from {asset.url} ({error}); "
+            f"{asset.name} is not here and could not be fetched from {asset.url} "
+            f"({one_line(error)}); "
             f"get it there and {place}"
         ) from error
 
@@ -273,16 +277,22 @@ def asset_hash(asset: Asset) -> str:
 class SecureRedirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects to https alone."""
 
-    def redirect_request(self, *args: Any, **kwargs: Any) -> urllib.request.Request | None:
+    def redirect_request(self, req: Any, fp: Any, *args: Any) -> urllib.request.Request | None:
         """Refuse any other scheme."""
-        request = super().redirect_request(*args, **kwargs)
+        request = super().redirect_request(req, fp, *args)
         if request is not None and request.type != "https":
+            fp.close()
             raise urllib.error.URLError(f"redirected to {request.full_url}, which is not https")
         return request
 
 
 def download(url: str, path: Path, report: Callable[[int], None] | None = None) -> None:
-    """Fetch a https address into a file; an interrupted download goes on where it stopped."""
+    """Fetch a https address into a file; an interrupted download goes on where it stopped.
+
+    Raises:
+        EarshotError: another scheme.
+        OSError: the server gave less than it stated, another part than was asked for, or no end.
+    """
     if not url.startswith(SCHEME):
         raise EarshotError(f"{url} is not a https address")
     part = path.with_name(path.name + ".part")
@@ -292,17 +302,37 @@ def download(url: str, path: Path, report: Callable[[int], None] | None = None) 
     opener = urllib.request.build_opener(SecureRedirects)
     with open_or_start_over(opener, request, part) as reply:
         resumed = reply.status == 206
+        if resumed and not continues(reply.headers.get("Content-Range", ""), done):
+            part.unlink(missing_ok=True)
+            raise OSError("the server sent another part than was asked for; run it again")
         done = done if resumed else 0
+        most = min(MOST_BYTES, done + shutil.disk_usage(part.parent).free)
+        if done + (reply.length or 0) > most:
+            raise OSError(f"it has {done + reply.length} bytes, and there is room for {most}")
         with part.open("ab" if resumed else "wb") as file:
-            while block := reply.read(BLOCK_BYTES):
+            while done <= most and (block := reply.read(BLOCK_BYTES)):
                 file.write(block)
                 done += len(block)
                 if report:
                     report(done)
+        if done > most:
+            part.unlink()
+            raise OSError(f"it has more than {most} bytes, and there is no room for that")
         # A connection that is cut looks like an end: only the stated length tells.
         if reply.length:
             raise OSError(f"the connection ended {reply.length} bytes early; run it again")
     part.replace(path)
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, whatever a server put into it."""
+    return " ".join(str(error).split())[:200]
+
+
+def continues(content_range: str, start: int) -> bool:
+    """Whether what a server says it sends begins where it was asked to; saying nothing will do."""
+    stated = re.match(r"bytes (\d+)-", content_range)
+    return stated is None or int(stated[1]) == start
 
 
 def download_parts(
@@ -329,6 +359,7 @@ def open_or_start_over(
     try:
         return opener.open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code != 416:
             raise
         part.unlink(missing_ok=True)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import urllib.error
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from earshot.datasets import audiocaps, wavcaps
 from earshot.datasets.archives import unpack
-from earshot.files import atomic_write, download
+from earshot.files import atomic_write, download, one_line
 from earshot.types import EarshotError
 
 ZENODO = "https://zenodo.org/records"
@@ -186,13 +186,19 @@ def _download(
 ) -> None:
     try:
         get(remote.url, path, report)
-    except (OSError, urllib.error.URLError) as error:
-        what = f"{remote.name} could not be fetched from {remote.url} ({error})"
+    except (OSError, HTTPException) as error:
+        what = f"{remote.name} could not be fetched from {remote.url} ({one_line(error)})"
         raise EarshotError(f"{what}; run it again to go on, or put the file at {path}") from error
 
 
 def _verified(remote: Remote, path: Path, folder: Path) -> str:
-    """The file's SHA-256, if it is the published file or the one that was there at first."""
+    """The file's SHA-256, if it is the published file or the one that was there at first.
+
+    Any other is moved aside, where nothing reads it.
+
+    Raises:
+        EarshotError: it is another file.
+    """
     sha256, found = _digest(path, "sha256"), _digest(path, "md5")
     known = _state(folder).get(remote.name, "")
     if remote.md5 and found != remote.md5:
@@ -201,7 +207,9 @@ def _verified(remote: Remote, path: Path, folder: Path) -> str:
         wrong, right = f"SHA-256 {sha256}", known
     else:
         return sha256
-    raise EarshotError(f"{path} has {wrong}, expected {right}; delete it and fetch it again")
+    aside = path.with_name(f"{path.name}.wrong")
+    path.replace(aside)
+    raise EarshotError(f"{aside} has {wrong}, expected {right}; delete it and fetch it again")
 
 
 def _digest(path: Path, algorithm: str) -> str:
