@@ -1,5 +1,6 @@
 """Files of strangers: weights, model folders, caches and archives run no code and stay in place."""
 
+import ast
 import io
 import itertools
 import json
@@ -628,3 +629,43 @@ def test_every_byte_of_an_archive_may_be_wrong(tmp_path: Path, kind: str) -> Non
                 assert not to.exists() or not list(to.rglob("*.wav"))
             assert {p.name for p in tmp_path.iterdir()} <= {"in", "to", path.name}
     assert refusals > len(content)
+
+
+PACKAGE = Path(__file__).parent.parent / "earshot"
+FORBIDDEN = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "tarfile"}
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Each call of an attribute: of what, which, and its constant options by name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner = node.func.value
+            options = {
+                word.arg: word.value.value
+                for word in node.keywords
+                if word.arg and isinstance(word.value, ast.Constant)
+            }
+            yield owner.id if isinstance(owner, ast.Name) else "", node.func.attr, options
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_no_reader_trusts_its_file(path: Path) -> None:
+    """Whoever adds a reader says that it trusts nothing; who adds one of objects is stopped."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            assert not FORBIDDEN & {alias.name.split(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert (node.module or "").split(".")[0] not in FORBIDDEN
+    for owner, name, options in calls(tree):
+        if owner == "torch" and name == "load":
+            assert options.get("weights_only") is True
+        if owner in ("np", "numpy") and name == "load":
+            assert options.get("allow_pickle") is False
+        if owner == "yaml":
+            assert name.startswith("safe_")
+        if owner.startswith("Auto") and name == "from_pretrained":
+            assert options.get("trust_remote_code") is False
+        assert options.get("trust_remote_code") is not True

@@ -135,11 +135,11 @@ def compute(
 
 def write_joined(target: Any, files: Sequence[Path], count: int) -> None:
     """One array from its parts, of which one is held at a time."""
-    dimension = np.load(files[0], mmap_mode="r").shape[1]
+    dimension = mapped(files[0]).shape[1]
     header = {"descr": "<f4", "fortran_order": False, "shape": (count, dimension)}
     np.lib.format.write_array_header_2_0(target, header)
     for file in files:
-        target.write(np.load(file, allow_pickle=False).astype("<f4").tobytes())
+        target.write(mapped(file).astype("<f4").tobytes())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,11 +204,21 @@ class Judge:
         return torch.from_numpy(self.cosines(rows, columns)).to(clip_ids.device)
 
     def cosines(self, clips: np.ndarray, captions: np.ndarray) -> np.ndarray:
-        """The mean cosine of clips (M,) and captions (N,) by number: (M, N) float32."""
+        """The mean cosine of clips (M,) and captions (N,) by number: (M, N) float32.
+
+        Raises:
+            EarshotError: a teacher's vector is zero, or no number.
+        """
         total = np.zeros((len(clips), len(captions)), np.float32)
         for teacher in self.teachers:
             audio = unit(teacher.audio[self.clips[clips]])
-            total += audio @ unit(teacher.text[self.captions[captions]]).T
+            cosines = audio @ unit(teacher.text[self.captions[captions]]).T
+            if not np.isfinite(cosines).all():
+                raise EarshotError(
+                    f"the teacher {teacher.name} has vectors that are zero or no numbers; "
+                    f"run `earshot teach` into a new folder"
+                )
+            total += cosines
         return total / np.float32(len(self.teachers))
 
     def blocks(self, size: int = 256) -> Iterator[tuple[int, np.ndarray]]:
@@ -238,8 +248,9 @@ def mapped(path: Path) -> np.ndarray:
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    """Rows of length one."""
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
+    """Rows of length one; what cannot be is no number."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype=np.float32)
 
 
 def load_teachers(folder: Path) -> Teachers:
