@@ -610,4 +610,4 @@ def test_property(name: str) -> None:
 @pytest.mark.reliability
 @pytest.mark.parametrize("name", PROPERTIES)
 def test_property_at_length(name: str) -> None:
-    examples(name, 1000)
+    examples(name, 200)

@@ -214,6 +214,16 @@ def test_a_run_goes_on_as_if_it_had_not_been_interrupted(
         assert all(torch.equal(one[kind][name], other[kind][name]) for name in one[kind])
 
 
+def test_a_state_that_is_not_whole_is_named(text_folder: Path, data: Path, tmp_path: Path) -> None:
+    given = recipe(text_folder, epochs=1)
+    run(given, data, tmp_path / "run")
+    folder = RunFolder(path=tmp_path / "run")
+    state = folder.load_state()
+    folder.save_state({name: value for name, value in state.items() if name != "settled"})
+    with pytest.raises(EarshotError, match=r"lacks settled; delete its state\.pt"):
+        run(given, data, tmp_path / "run", resume=True)
+
+
 def test_a_run_interrupted_while_it_writes_its_best_model_goes_on(
     text_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -253,7 +253,16 @@ class Training:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Go on from a saved state.
+
+        Raises:
+            EarshotError: it is not whole.
+        """
+        if missing := set(self.state()) - set(state):
+            raise EarshotError(
+                f"the state of {self.run.path} lacks {min(missing)}; delete its state.pt to begin "
+                f"the run anew"
+            )
         self.network.load_state_dict(state["network"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

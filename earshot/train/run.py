@@ -140,7 +140,7 @@ class RunFolder:
         if not path.is_file():
             return {}
         found = read_torch(path)
-        if not isinstance(found, dict) or not set(found) >= {"network", "epoch"}:
+        if not isinstance(found, dict):
             raise EarshotError(f"{path} holds no state of a run; delete it to begin its run anew")
         return found
 
