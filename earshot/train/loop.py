@@ -223,7 +223,12 @@ class Training:
         validation = self.material.validation
         generator = torch.Generator().manual_seed(self.recipe.seed)
         objective = supervised_objective(self.recipe.loss, self.result, generator)
-        return validate(self.result, validation, objective, pairs, heard, self.read)
+        try:
+            return validate(self.result, validation, objective, pairs, heard, self.read)
+        except EarshotError as error:
+            if "what is no number" not in str(error):
+                raise
+            raise self.diverged("what the model makes of the validation data is nan") from error
 
     def about(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What the model's card says."""
