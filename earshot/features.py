@@ -30,7 +30,7 @@ from earshot.batches.loader import Crops, Reader, Steps, read_ahead
 from earshot.files import atomic_write, locked
 from earshot.model.dual import DualEncoder
 from earshot.model.tensors import hash_of
-from earshot.types import EarshotError, Encoded
+from earshot.types import EarshotError, Encoded, NotANumberError
 
 BLOCK_ROWS = 64  # Clips lost at most by a kill.
 TEXT_BLOCKS = 16  # Captions are quicker, and of more of them more have the same length.
@@ -227,7 +227,7 @@ def require_numbers(block: Encoded, work: Work, start: int) -> None:
     for values in (block.embedding, block.logits):
         if values is not None and not bool(values.isfinite().all()):
             row = int((~values.isfinite()).any(dim=1).nonzero()[0])
-            raise EarshotError(
+            raise NotANumberError(
                 f"the {work.kind} tower makes of {work.ids[start + row]!r} what is no number; "
                 f"look at its weights, or leave it out"
             )

@@ -24,7 +24,7 @@ from earshot.metrics import (
     row_blocks,
     top_items,
 )
-from earshot.types import Caption, Clip, EarshotError, Model
+from earshot.types import Caption, Clip, EarshotError, Model, NotANumberError
 
 Ints = NDArray[np.intp]
 Rows = Callable[[int, int], np.ndarray]
@@ -195,14 +195,14 @@ def embed_captions(captions: Sequence[Caption], model: Model) -> np.ndarray:
     """The captions' vectors, (Q, D); equal sentences are read once.
 
     Raises:
-        EarshotError: the model makes of one what is no number.
+        NotANumberError: the model makes of one what is no number.
     """
     texts = list(dict.fromkeys(caption.text for caption in captions))
     number = {text: i for i, text in enumerate(texts)}
     vectors: np.ndarray = model.embed_text(texts)
     wrong = ~np.isfinite(vectors).all(axis=1)
     if wrong.any():
-        raise EarshotError(
+        raise NotANumberError(
             f"the model makes of {texts[int(wrong.argmax())][:60]!r} what is no number; look at "
             f"its weights"
         )

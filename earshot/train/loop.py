@@ -26,7 +26,7 @@ from earshot.train.recipe import Recipe
 from earshot.train.run import RunFolder
 from earshot.train.step import backward
 from earshot.train.validate import Validation, validate
-from earshot.types import Dataset, EarshotError
+from earshot.types import Dataset, EarshotError, NotANumberError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,10 +225,9 @@ class Training:
         objective = supervised_objective(self.recipe.loss, self.result, generator)
         try:
             return validate(self.result, validation, objective, pairs, heard, self.read)
-        except EarshotError as error:
-            if "what is no number" not in str(error):
-                raise
-            raise self.diverged("what the model makes of the validation data is nan") from error
+        except NotANumberError as error:
+            what = "what the model makes of the validation data is nan"
+            raise self.diverged(what, self.steps) from error
 
     def about(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What the model's card says."""

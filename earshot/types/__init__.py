@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from earshot.types.answers import Answer, Example, Hit, Moment, Question
 from earshot.types.datasets import Caption, Clip, Dataset, DatasetCard, SplitSize
-from earshot.types.errors import AudioError, EarshotError
+from earshot.types.errors import AudioError, EarshotError, NotANumberError
 from earshot.types.library import (
     WORD_FIELDS,
     Condition,
@@ -36,6 +36,7 @@ __all__ = [
     "Dataset",
     "DatasetCard",
     "EarshotError",
+    "NotANumberError",
     "EmbeddedFile",
     "Encoded",
     "Example",

@@ -7,6 +7,10 @@ class EarshotError(ValueError):
     """A user's error: the message says what was given, what is allowed and what to do."""
 
 
+class NotANumberError(EarshotError):
+    """A model makes of something what is no number."""
+
+
 class AudioError(EarshotError):
     """A file that cannot be used as audio. `reason` is one line without the path."""
 
