@@ -48,6 +48,9 @@ BATCH_SEGMENTS = 8
 # what `earshot.encoders.segments` encodes at a time.
 BATCH_S = 160.0
 
+# Why a file is broken that a model makes NaN or infinity of.
+NO_NUMBER = "the model makes of its sound what is no number"
+
 Report = Callable[[float], None]
 
 
@@ -307,7 +310,7 @@ class Batch:
         wrong = ~np.isfinite(vectors).all(axis=1)
         if wrong.any():
             start_s = segments[int(wrong.argmax())].start_s
-            reason = f"the model makes of its sound at {start_s:g} s what is no number"
+            reason = f"{NO_NUMBER}, at {start_s:g} s"
             silent = FileRecord(state=record.state, broken=reason)
             return EmbeddedFile(record=silent, segments=(), vectors=empty)
         return EmbeddedFile(record=record, segments=segments, vectors=vectors)

@@ -101,7 +101,7 @@ def test_a_segment_that_is_no_number_breaks_its_file_alone(tmp_path: Path, wrong
     found = index([tmp_path / "sounds"], store, model, workers=1)
     assert list(found.broken) == [str(paths[1])]
     # The first segment that hears it begins half a second before.
-    assert "at 0.5 s what is no number" in found.broken[str(paths[1])]
+    assert "what is no number, at 0.5 s" in found.broken[str(paths[1])]
     stored = store.segments([str(path) for path in paths])
     assert sorted(stored) == [str(paths[0]), str(paths[2])]
     assert all(np.isfinite(file.vectors).all() for file in stored.values())

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from earshot.embed import embed_files
+from earshot.embed import NO_NUMBER, embed_files
 from earshot.metrics import (
     RelevantRanks,
     relevant_ranks_in_blocks,
@@ -162,6 +162,7 @@ def embed_clips(
     A model that joins segments itself, as it learnt to, is given clips whole.
 
     Raises:
+        NotANumberError: the model makes of recordings what is no number.
         EarshotError: no clips, or some that cannot be heard.
     """
     if not clips:
@@ -179,7 +180,8 @@ def embed_clips(
             broken[file.record.state.path] = file.record.broken
     if broken:
         name, reason = min(broken.items())
-        raise EarshotError(
+        of_model = all(why.startswith(NO_NUMBER) for why in broken.values())
+        raise (NotANumberError if of_model else EarshotError)(
             f"{len(broken)} of {len(ordered)} recordings cannot be heard, the first is {name}: "
             f"{reason}; mend them, or take them out of the table"
         )
