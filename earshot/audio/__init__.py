@@ -44,7 +44,11 @@ AUDIO_SUFFIXES = (
 )
 END_TOLERANCE_S = 0.005  # a remainder that rounding and encoders leave is no segment of its own
 MAX_AMPLITUDE = 2.0**32  # int32 stored as float passes; above it power spectra leave float32
-MAX_SAMPLES_PER_BYTE = 2**13  # silence in the largest FLAC frames has 6000
+# What a byte may stand for: digital silence has 27 bytes a second in FLAC, 50 in Opus, and nothing
+# else has less than 60. Beyond that a few bytes would keep an index busy for days.
+MIN_BYTES_PER_S = 16
+SPARSE_S = 600.0  # in which it does not matter
+MAX_RATIO = 2**8  # soxr holds 800 samples' worth of what it makes: of 1 Hz that were 100 MB
 MEDIA_HINT = "M4A, WebM, MP4 and WMA need: pip install 'earshot[media]'"
 
 
@@ -209,6 +213,8 @@ def _resampled(blocks: Iterator[np.ndarray], from_hz: int, to_hz: int) -> Iterat
     if from_hz == to_hz:
         yield from blocks
         return
+    if to_hz > MAX_RATIO * from_hz:
+        blocks, from_hz = _resampled(blocks, from_hz, MAX_RATIO * from_hz), MAX_RATIO * from_hz
     # At a rate of 1 Hz a block would become gigabytes: what comes out is capped too.
     step = max(1, BLOCK_SAMPLES * from_hz // to_hz)
     pieces = (block[i : i + step] for block in blocks for i in range(0, len(block), step))
@@ -234,11 +240,16 @@ def _checked_blocks(
 ) -> Iterator[np.ndarray]:
     """Frames [start, end), or to the file's end, which must not come before what is stated."""
     position, rate_hz = 0, decoder.rate_hz
+    size_bytes = _usable_size_bytes(name)
+    longest = _longest_s(size_bytes) * rate_hz
     try:
         position = decoder.seek(start)
         for block in decoder.blocks(mix):
             _check_values(block, name, position, rate_hz)
             first, position = position, position + len(block)
+            if position > longest:
+                reason = f"damaged: more than {position // rate_hz} s in {size_bytes} bytes"
+                raise AudioError(name, reason)
             wanted = block[max(0, start - first) : None if end is None else end - first]
             if len(wanted):
                 yield wanted
@@ -270,10 +281,14 @@ def _opened(name: str) -> Iterator[Decoder]:
     """A decoder for this caller alone: two threads cannot share a handle of libsndfile."""
     size_bytes = _usable_size_bytes(name)
     with closing(_decoder(name)) as decoder:
-        if (decoder.frames or 0) > MAX_SAMPLES_PER_BYTE * size_bytes + decoder.rate_hz:
-            stated_s = (decoder.frames or 0) / decoder.rate_hz
+        stated_s = (decoder.frames or 0) / decoder.rate_hz
+        if stated_s > _longest_s(size_bytes):
             raise AudioError(name, f"damaged: header says {stated_s:.0f} s in {size_bytes} bytes")
         yield decoder
+
+
+def _longest_s(size_bytes: int) -> float:
+    return SPARSE_S + size_bytes / MIN_BYTES_PER_S
 
 
 def _usable_size_bytes(name: str) -> int:

@@ -7,6 +7,7 @@ file for a whole one.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
@@ -25,6 +26,11 @@ FFMPEG_FORMATS = "mov,matroska,asf,aac,mp3,ogg,flac,wav,aiff,caf"
 PCM_FORMATS = frozenset({"wav", "aiff", "caf"})
 STREAM_STATES_DURATION = PCM_FORMATS | {"mov", "flac"}
 CONTAINER_STATES_DURATION = frozenset({"matroska", "asf"})
+# WMA states its size, which FFmpeg passes over: ASF specification, 3.2 File Properties Object.
+ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+ASF_SIZE, ASF_FLAGS = slice(40, 48), slice(88, 92)
+ASF_BROADCAST = 1  # by whom it was written as it came, and who did not know the size
+ASF_HEADER_BYTES = 2**16
 CONTAINER_SLACK_S = 1.0  # their durations round, and count what the codec then drops
 
 
@@ -52,6 +58,8 @@ def open_ffmpeg(name: str) -> Ffmpeg:
                 raise DecodeError("malformed header")
             if stream is None:
                 raise AudioError(name, "no audio stream")
+            if _kind(container) == "asf":
+                _check_asf(name)
             if codec is None:
                 raise DecodeError("unknown codec")
             first = next(container.decode(stream), None)
@@ -151,6 +159,18 @@ class Ffmpeg:
 
 def _kind(container: Any) -> str:
     return str(container.format.name).split(",")[0]
+
+
+def _check_asf(name: str) -> None:
+    with Path(name).open("rb") as file:
+        header = file.read(ASF_HEADER_BYTES)
+        found_bytes = file.seek(0, os.SEEK_END)
+    properties = header[header.find(ASF_PROPERTIES) :] if ASF_PROPERTIES in header else b""
+    stated_bytes = int.from_bytes(properties[ASF_SIZE], "little")
+    broadcast = int.from_bytes(properties[ASF_FLAGS], "little") & ASF_BROADCAST
+    if not broadcast and stated_bytes > found_bytes:
+        what = f"header says {stated_bytes} bytes, {found_bytes} are there"
+        raise AudioError(name, f"truncated: {what}")
 
 
 def _samples(frame: Any) -> np.ndarray:

@@ -31,6 +31,7 @@ OGG_HEADER_BYTES = 27
 OGG_SERIAL = slice(14, 18)
 OGG_PAGE_BYTES = OGG_HEADER_BYTES + 255 + 255 * 255  # the largest there is
 OGG_TAIL_FRAMES = 2**18  # libsndfile misplaces a seek into the last Vorbis page; none is longer
+MAX_NAME_BYTES = 1000  # it refuses longer ones, though the system knows them up to 4096
 UNRECOGNISED = "Format not recognised"
 MP3_TAIL_BYTES = 2**13  # tags at the end, or padding
 
@@ -51,8 +52,7 @@ class Libsndfile:
     def __init__(self, name: str) -> None:
         self._name = name
         self._source: Any = None
-        # Bytes, as file names need not be text; Windows has only text.
-        self._handle = _open(name if sys.platform == "win32" else os.fsencode(name))
+        self._handle = _open(_nameable(name))
         self.frames: int | None = self._handle.frames
         try:
             self._check_whole()
@@ -114,6 +114,14 @@ class Libsndfile:
         self._handle.close()
         if self._source:
             self._source.close()
+
+
+def _nameable(name: str) -> Any:
+    """What libsndfile opens: bytes, as names need not be text; a descriptor, which it closes."""
+    if sys.platform == "win32":  # It has only text.
+        return name
+    encoded = os.fsencode(name)
+    return encoded if len(encoded) < MAX_NAME_BYTES else os.open(encoded, os.O_RDONLY)
 
 
 def _open(file: Any) -> _OnwardSoundFile:
