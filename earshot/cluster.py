@@ -21,6 +21,7 @@ import numpy as np
 
 from earshot.embed import (
     BATCH_SEGMENTS,
+    SILENT,
     Batch,
     compute_with_one_thread,
     embed_into,
@@ -255,7 +256,7 @@ class Worker:
                 f"workers were lost {UNEXPLAINED_LOSSES + 1} times at the same files, and none is "
                 f"to blame; is there too little memory for the model? Give fewer --workers"
             )
-        batch = Batch(self.model, BATCH_SEGMENTS, lambda seconds: None, Event())
+        batch = Batch(self.model, BATCH_SEGMENTS, SILENT, Event())
         batch.segment_s, batch.hop_s = self.job.manifest.segment_s, self.job.manifest.hop_s
         records = []
         for path in paths:

@@ -17,6 +17,7 @@ from concurrent.futures import (
     wait,
 )
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 from threading import Event
@@ -51,7 +52,20 @@ BATCH_S = 160.0
 # Why a file is broken that a model makes NaN or infinity of.
 NO_NUMBER = "the model makes of its sound what is no number"
 
-Report = Callable[[float], None]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reports:
+    """Who is told how far workers are; both are called from the workers' own threads.
+
+    `heard` gets the seconds of audio as they are embedded. `at` gets the file that the thread works
+    on, before it is opened and again with each of its segments, and an empty name when the thread
+    turns to what is no decoder's work.
+    """
+
+    heard: Callable[[float], None] = lambda seconds: None
+    at: Callable[[str], None] = lambda path: None
+
+
+SILENT = Reports()
 
 
 def embed_files(
@@ -61,14 +75,14 @@ def embed_files(
     workers: int | None = None,
     batch_segments: int = BATCH_SEGMENTS,
     cut: tuple[float, float] | None = None,
-    heard: Report = lambda seconds: None,
+    reports: Reports = SILENT,
 ) -> Iterator[EmbeddedFile]:
     """Embed files in parallel; they come back as they are done, the broken ones with a reason.
 
     Segments are the model's own, or `cut` says how long they are and how far apart, in seconds.
 
-    `heard` is told the seconds of audio as they are embedded, from any thread. A file's vectors
-    are the same to rounding whatever the order, the number of workers and the batch size.
+    A file's vectors are the same to rounding whatever the order, the number of workers and the
+    batch size.
     """
     workers = workers or os.cpu_count() or 1
     stop = Event()
@@ -79,7 +93,7 @@ def embed_files(
         running: set[Future[list[EmbeddedFile]]] = set()
         try:
             for group in groups(paths):
-                batch = Batch(model, batch_segments, heard, stop)
+                batch = Batch(model, batch_segments, reports, stop)
                 if cut is not None:
                     batch.segment_s, batch.hop_s = cut
                 running.add(pool.submit(embed_group, group, batch))
@@ -187,13 +201,20 @@ def embed_into(batch: Batch, path: str) -> FileRecord:
     An object's notes are read while it is here.
     """
     state = FileState(path=path, size_bytes=0, mtime_ns=0, ctime_ns=0, sha256="")
+    reports = batch.reports
+    # An object has to be fetched first, which takes what it takes.
+    reports.at("" if is_uri(path) else path)
     try:
         with here(path) as (file, state):
-            info = audio.probe(file)
+            reports.at(path)
+            with faults_of(path):
+                info = audio.probe(file)
+            reports.at(path)
             duration_s = 0.0
             for segment, waveform in decoded(file, batch):
                 batch.add(path, segment, waveform)
-                batch.heard(segment.end_s - duration_s)
+                reports.heard(segment.end_s - duration_s)
+                reports.at(path)
                 duration_s = segment.end_s
             notes = read_notes(file) if is_uri(path) else Notes()
     except AudioError as error:
@@ -222,22 +243,34 @@ def here(path: str) -> Iterator[tuple[str, FileState]]:
 
 
 def decoded(path: str, batch: Batch) -> Iterator[tuple[Segment, np.ndarray]]:
-    """The segments of a file; whatever a decoder does wrong is that file's fault alone.
+    """The segments of a file.
 
     Raises:
         AudioError: the file cannot be used.
     """
-    try:
+    with faults_of(path):
         yield from audio.segments(
             path,
             sample_rate_hz=batch.model.sample_rate_hz,
             segment_s=batch.segment_s,
             hop_s=batch.hop_s,
         )
+
+
+@contextmanager
+def faults_of(path: str) -> Iterator[None]:
+    """Whatever a decoder does wrong is that file's fault alone.
+
+    Raises:
+        AudioError: the file cannot be used.
+    """
+    try:
+        yield
     except AudioError:
         raise
     except Exception as error:  # noqa: BLE001 - a library's surprise must not end the run
-        raise AudioError(path, f"unexpected {type(error).__name__}: {error}") from error
+        told = " ".join(str(error).split())
+        raise AudioError(path, f"unexpected {type(error).__name__}: {told}") from error
 
 
 def file_state(path: str) -> FileState:
@@ -264,8 +297,8 @@ def file_state(path: str) -> FileState:
 class Batch:
     """Collects segments of several files, embeds them together, hands them back by file."""
 
-    def __init__(self, model: Model, size: int, heard: Report, stop: Event) -> None:
-        self.model, self.size, self.heard, self.stop = model, size, heard, stop
+    def __init__(self, model: Model, size: int, reports: Reports, stop: Event) -> None:
+        self.model, self.size, self.reports, self.stop = model, size, reports, stop
         self.segment_s, self.hop_s = model.segment_s, model.hop_s
         self.most_samples = max(size * model.segment_s, BATCH_S) * model.sample_rate_hz
         self.waiting: list[tuple[str, Segment, np.ndarray]] = []
@@ -294,6 +327,7 @@ class Batch:
         """Embed what waits."""
         if not self.waiting:
             return
+        self.reports.at("")
         vectors = self.model.embed_audio([waveform for _, _, waveform in self.waiting])
         for (path, segment, _), vector in zip(self.waiting, vectors, strict=True):
             self.segments.setdefault(path, []).append(segment)

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from earshot.embed import embed_files, file_state
+from earshot.embed import Reports, embed_files, file_state
 from earshot.folders import is_below, located, scan_all
 from earshot.metadata import Tables, read_notes
 from earshot.model import (
@@ -146,6 +146,27 @@ def open_or_create(
     return store, model
 
 
+def open_to_hear(
+    uri: str,
+    model_name: str | None,
+    device: str = "auto",
+    layout: Layout = Layout(),
+    *,
+    tell: Callable[[str], None] = warnings.warn,
+) -> Store:
+    """Like `open_or_create`, for who has files heard elsewhere: what need not be loaded is not.
+
+    Raises:
+        EarshotError: as `open_or_create`; that the index's own model is not to be had shows when
+            there is something to hear.
+    """
+    if model_name or not store_exists(uri):
+        return open_or_create(uri, model_name, device, layout, tell=tell)[0]
+    store = open_store(uri)
+    require_same_cut(store.manifest, layout.segment_s, layout.hop_s)
+    return store
+
+
 def index(
     roots: Sequence[str | Path],
     store: Store,
@@ -172,16 +193,17 @@ def index(
 def carry_out(
     plan: Plan,
     store: Store,
-    model: Model,
+    model: Model | None,
     *,
     workers: int | None = None,
     hear: Hear | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Summary:
-    """Do what a plan says; see `index`. Files are heard by `workers` threads, or as `hear` does it.
+    """Do what a plan says; see `index`.
 
-    Content that the store has under any name keeps its vectors: a file that was moved, renamed or
-    copied is not heard again.
+    Files are heard by `workers` threads, or as `hear` does it, which needs no model here. Content
+    that the store has under any name keeps its vectors: a file that was moved, renamed or copied is
+    not heard again.
     """
     progress = Progress(files_total=len(plan.new) + len(plan.changed))
     lock = Lock()
@@ -205,7 +227,10 @@ def carry_out(
     store.drop(plan.removed)  # Last: what was moved has its vectors there.
     paths = [path for path in (*plan.new, *plan.changed) if path not in reused]
     if paths:
-        embedded = (hear or hear_here(store, model, workers, tables))(paths, heard)
+        if hear is None:
+            assert model is not None, "somebody has to hear"
+            hear = hear_here(store, model, workers, tables)
+        embedded = hear(paths, heard)
         for batch in by_size_or_time(map(finished, embedded)):
             store.put(batch)
     refreshed = refresh(store, plan, tables)
@@ -224,7 +249,8 @@ def hear_here(store: Store, model: Model, workers: int | None, tables: Tables) -
     cut = (store.manifest.segment_s, store.manifest.hop_s)
 
     def hear(paths: Sequence[str], heard: Callable[[float], None]) -> Iterator[EmbeddedFile]:
-        for file in embed_files(paths, model, workers=workers, cut=cut, heard=heard):
+        reports = Reports(heard=heard)
+        for file in embed_files(paths, model, workers=workers, cut=cut, reports=reports):
             yield noted(file, tables)
 
     return hear

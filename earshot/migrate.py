@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from earshot.folders import scan
-from earshot.library import Plan, Progress, carry_out, is_unchanged
+from earshot.library import Hear, Plan, Progress, carry_out, is_unchanged
 from earshot.model import load, model_manifest
 from earshot.store import LanceStore, require_lasting, store_exists
 from earshot.types import EarshotError, FileRecord, Manifest, Model
@@ -64,10 +64,10 @@ def migrate(
     model: Model,
     config: MigrationConfig,
     *,
-    workers: int | None = None,
+    hear: Hear | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Migration:
-    """Hear an index's files again by another model, or in other segments.
+    """Hear an index's files again by another model, or in other segments; `hear` may do it.
 
     May be killed at any moment, and run again: until the switch the old index answers, then the new
     one. Files that are gone are left out.
@@ -83,7 +83,7 @@ def migrate(
     wanted = replace(wanted, half=before.half)
     draft_uri = config.to or draft_of(uri)
     if before == wanted:
-        return finished_before(old, model, config, workers=workers, report=report)
+        return finished_before(old, model, config, hear=hear, report=report)
     draft = open_draft(draft_uri, wanted)
     audio_s = 0.0
     for number in range(ROUNDS):
@@ -91,11 +91,11 @@ def migrate(
         plan, gone = difference(known, draft.files(), prune=config.prune, retry=number == 0)
         if not (plan.new or plan.changed or plan.removed):
             break
-        audio_s += carry_out(plan, draft, model, workers=workers, report=report).audio_s
+        audio_s += carry_out(plan, draft, model, hear=hear, report=report).audio_s
     if config.to is not None:
         return migration(config.to, before, draft, gone, audio_s)
     old.take_over(draft)
-    audio_s += finish(old, model, workers=workers, report=report)
+    audio_s += finish(old, model, hear=hear, report=report)
     return migration(uri, before, old, gone, audio_s)
 
 
@@ -131,7 +131,7 @@ def require_elsewhere(uri: str, to: str | None) -> None:
 
 
 def finish(
-    index: LanceStore, model: Model, *, workers: int | None, report: Callable[[Progress], None]
+    index: LanceStore, model: Model, *, hear: Hear | None, report: Callable[[Progress], None]
 ) -> float:
     """After the switch: hear what came into the old index at the last moment, delete the draft.
 
@@ -141,7 +141,7 @@ def finish(
     audio_s = 0.0
     if late.new or late.changed:
         late = replace(late, removed=())
-        audio_s = carry_out(late, index, model, workers=workers, report=report).audio_s
+        audio_s = carry_out(late, index, model, hear=hear, report=report).audio_s
     index.optimize()
     LanceStore.delete(draft_of(index.uri))
     return audio_s
@@ -152,7 +152,7 @@ def finished_before(
     model: Model,
     config: MigrationConfig,
     *,
-    workers: int | None,
+    hear: Hear | None,
     report: Callable[[Progress], None],
 ) -> Migration:
     """The end of a migration that was interrupted after the switch.
@@ -168,7 +168,7 @@ def finished_before(
             f"{index.uri} is made with model {cut.model} in segments of {cut.segment_s:g} s every "
             f"{cut.hop_s:g} s already; give another --model, --window or --hop"
         )
-    audio_s = finish(index, model, workers=workers, report=report)
+    audio_s = finish(index, model, hear=hear, report=report)
     return migration(index.uri, index.manifest, index, (), audio_s)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from earshot.audio import AUDIO_SUFFIXES
 from earshot.folders import held_from, is_below, scan, unmounted
-from earshot.library import Plan, Progress, Summary, carry_out, compare
+from earshot.library import Hear, Plan, Progress, Summary, carry_out, compare
 from earshot.metadata.tables import TABLES
 from earshot.model import require_same_model
 from earshot.types import EarshotError, FileRecord, Model, Store
@@ -62,20 +62,24 @@ class WatchConfig:
 
 
 class Follower:
-    """Brings a store up to date with folders, again and again; remembers only what must wait."""
+    """Brings a store up to date with folders, again and again; remembers only what must wait.
+
+    Files are heard by threads with the model, or as `hear` does it, which needs no model here.
+    """
 
     def __init__(
         self,
         roots: Sequence[str | Path],
         store: Store,
-        model: Model,
+        model: Model | None,
         config: WatchConfig,
-        workers: int | None = None,
+        hear: Hear | None = None,
     ) -> None:
-        require_same_model(store.manifest, model)
+        if model is not None:
+            require_same_model(store.manifest, model)
         absolute = {Path(root).resolve() for root in roots}
         self.roots = sorted(r for r in absolute if not is_below(str(r), absolute - {r}))
-        self.store, self.model, self.config, self.workers = store, model, config, workers
+        self.store, self.model, self.config, self.hear = store, model, config, hear
         self.settling = Settling(config.settle_s)
         self._away: set[Path] = set()
         self._unreadable: dict[str, str] = {}
@@ -91,7 +95,7 @@ class Follower:
             EarshotError: the store cannot be read or written.
         """
         plan = self.settling.due(self._plan(self.store.files(), tell))
-        summary = carry_out(plan, self.store, self.model, workers=self.workers, report=report)
+        summary = carry_out(plan, self.store, self.model, hear=self.hear, report=report)
         for path, reason in plan.unreadable.items():
             if path not in self._unreadable:
                 tell(Event(kind="broken", path=path, reason=reason))

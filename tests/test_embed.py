@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from conftest import make_recordings, needs
 
-from earshot.embed import GROUP_FILES, embed_files, groups
+from earshot.embed import GROUP_FILES, Reports, embed_files, groups
 from earshot.types import EmbeddedFile, Model
 
 
@@ -113,7 +113,7 @@ def test_segments_are_batched_by_their_number(tmp_path: Path) -> None:
 def test_progress_counts_the_audio(tmp_path: Path, random_model: Model) -> None:
     paths = make_recordings(tmp_path, 5)
     seconds: list[float] = []
-    list(embed_files([str(p) for p in paths], random_model, heard=seconds.append))
+    list(embed_files([str(p) for p in paths], random_model, reports=Reports(heard=seconds.append)))
     assert sum(seconds) == pytest.approx(sum(soundfile.info(p).duration for p in paths), abs=0.01)
 
 

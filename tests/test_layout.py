@@ -35,6 +35,7 @@ FLOORS = {
     "store": 4,
     "folders": 3,
     "library": 5,
+    "isolated": 6,
     "watch": 6,
     "migrate": 6,
     "cluster": 6,

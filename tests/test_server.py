@@ -788,7 +788,7 @@ def test_a_run_that_ends_by_a_fault_is_over(searcher: Searcher, library: Path) -
     def fail() -> None:
         raise RuntimeError("a fault")
 
-    indexer = Indexer(searcher.store, searcher.model, [library], fail)
+    indexer = Indexer(searcher.store, searcher.model, ServerConfig(roots=(library,)), fail)
     for number in (1, 2):
         assert indexer.start([library]).number == number
         deadline_s = time.monotonic() + 60

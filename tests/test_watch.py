@@ -60,7 +60,7 @@ def watched(
     store: Store, model: Model, *roots: Path, every_s: float | None = None
 ) -> Iterator[Watched]:
     config = WatchConfig(settle_s=SETTLE_S, every_s=every_s)
-    watch = Watched(Follower(roots, store, model, config, workers=1))
+    watch = Watched(Follower(roots, store, model, config))
     watch.thread.start()
     try:
         yield watch

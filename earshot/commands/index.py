@@ -17,9 +17,9 @@ from earshot.types import EarshotError
 
 if TYPE_CHECKING:
     from earshot.cluster import ClusterConfig
-    from earshot.library import Summary
+    from earshot.library import Hear, Summary
     from earshot.shards import Shard
-    from earshot.types import Model, Store
+    from earshot.types import Store
 
 Recordings = Annotated[
     list[str], typer.Argument(help="Folders or files of recordings, or s3://… .")
@@ -78,9 +78,11 @@ def index(
     as_json: Json = False,
 ) -> None:
     """Add new and changed recordings, drop removed ones, report broken ones. Resumable."""
+    from earshot.cluster import on_cluster
     from earshot.console import print_note, print_summary
     from earshot.folders import require_recordings
-    from earshot.library import Layout, open_or_create
+    from earshot.isolated import IsolatedHearing
+    from earshot.library import Layout, open_to_hear
     from earshot.shards import read_shard
     from earshot.store import require_lasting, store_exists
     from earshot.watch import WatchConfig
@@ -99,15 +101,18 @@ def index(
         require_recordings(paths)
     with on_ray(cluster):
         layout = Layout(segment_s=window, hop_s=hop, half=half)
-        opened = store, heard_by = open_or_create(to, model, device, layout, tell=print_note)
-        if following:
-            follow_folders(folders, to, config, opened=opened, workers=workers, as_json=as_json)
-            return
-        summary = run(paths, opened, part=part, cluster=cluster, workers=workers, prune=prune)
+        store = open_to_hear(to, model, device, layout, tell=print_note)
+        apart = IsolatedHearing(store.manifest, name=model, device=device, workers=workers)
+        with apart:  # It starts nothing until there is something to hear.
+            hear = on_cluster(cluster, store.manifest) if cluster else apart
+            if following:
+                follow_folders(folders, to, config, opened=store, hear=hear, as_json=as_json)
+                return
+            summary = run(paths, store, hear, part=part, prune=prune)
     if as_json:
-        print_json({"index": to, "model": heard_by.name, **summary.as_json()})
+        print_json({"index": to, "model": store.manifest.model, **summary.as_json()})
     else:
-        print_summary(summary, to, heard_by.name)
+        print_summary(summary, to, store.manifest.model)
 
 
 def cluster_of(
@@ -159,23 +164,19 @@ def on_ray(config: ClusterConfig | None) -> Iterator[None]:
 
 def run(
     paths: Sequence[str],
-    opened: tuple[Store, Model],
+    store: Store,
+    hear: Hear,
     *,
     part: Shard | None,
-    cluster: ClusterConfig | None,
-    workers: int | None,
     prune: bool,
 ) -> Summary:
-    """One run of `earshot index`, or one part of it, here or on the cluster that is connected."""
-    from earshot.cluster import on_cluster
+    """One run of `earshot index`, or one part of it."""
     from earshot.console import progress_bar
     from earshot.library import carry_out, compare
     from earshot.shards import part_of
 
-    store, model = opened
-    hear = on_cluster(cluster, store.manifest) if cluster else None
     with progress_bar("indexing") as report:
         plan = compare(paths, store.files(), prune=prune)
         if part:
             plan = part_of(plan, part)
-        return carry_out(plan, store, model, workers=workers, hear=hear, report=report)
+        return carry_out(plan, store, None, hear=hear, report=report)

@@ -16,8 +16,9 @@ from earshot.types import EarshotError
 
 if TYPE_CHECKING:
     from earshot.disagreement import Comparison, Move
+    from earshot.library import Hear
     from earshot.migrate import Migration
-    from earshot.types import Model, Store
+    from earshot.types import Store
     from earshot.watch import Event, WatchConfig
 
 COLUMNS = 80
@@ -38,8 +39,8 @@ def follow_folders(
     to: str,
     config: WatchConfig,
     *,
-    opened: tuple[Store, Model],
-    workers: int | None,
+    opened: Store,
+    hear: Hear,
     as_json: bool,
 ) -> None:
     """Bring an index up to date, then follow the folders until Ctrl-C.
@@ -51,22 +52,21 @@ def follow_folders(
     from earshot.folders import is_below
     from earshot.watch import Follower, follow
 
-    store, model = opened
-    known = store.files()
+    name, known = opened.manifest.model, opened.files()
     for path in paths:
         if not path.exists() and not any(is_below(held, {path.resolve()}) for held in known):
             raise EarshotError(f"{path} does not exist; give files or folders of recordings")
-    follower = Follower(paths, store, model, config, workers)
+    follower = Follower(paths, opened, None, config, hear)
     away: list[Event] = []
     with progress_bar("indexing") as report:
         summary = follower.look(
             lambda event: away.append(event) if event.kind == "away" else None, report
         )
     if as_json:
-        first = {"event": "indexed", "index": to, "model": model.name, **summary.as_json()}
+        first = {"event": "indexed", "index": to, "model": name, **summary.as_json()}
         print(json.dumps(first), flush=True)
     else:
-        print_summary(summary, to, model.name)
+        print_summary(summary, to, name)
         print("following; Ctrl-C ends it", flush=True)
     tell = tell_json if as_json else tell_line
     for event in away:
@@ -115,13 +115,19 @@ def migrate(
 ) -> None:
     """Hear an index's files by another model while the old one answers, then switch. Resumable."""
     from earshot.console import progress_bar
+    from earshot.isolated import IsolatedHearing
     from earshot.migrate import MigrationConfig, to_model
     from earshot.migrate import migrate as go_over
+    from earshot.model import model_manifest
 
     heard_by = to_model(index, model, device)
     config = MigrationConfig(to=to, segment_s=window, hop_s=hop, prune=prune)
-    with progress_bar("migrating") as report:
-        done = go_over(index, heard_by, config, workers=workers, report=report)
+    manifest = model_manifest(heard_by, window, hop)
+    with (
+        IsolatedHearing(manifest, device=device, workers=workers) as hear,
+        progress_bar("migrating") as report,
+    ):
+        done = go_over(index, heard_by, config, hear=hear, report=report)
     if as_json:
         print_json(done.as_json())
     else:

@@ -53,7 +53,7 @@ def serve(
 
     require_token(host, token)
     names = (host, socket.gethostname(), *(name or ()))
-    config = ServerConfig(token=token, hosts=names, roots=tuple(root or ()))
+    config = ServerConfig(token=token, hosts=names, roots=tuple(root or ()), isolated=True)
     taken = listen(host, port)
     app = create_app(
         _searcher(index, model),

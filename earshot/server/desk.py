@@ -56,7 +56,7 @@ class Desk:
         self.catalogue = Catalogue(searcher.store)
         self.uploads = Uploads(config.uploads)
         self.pictures = Pictures(home() / "pictures")
-        self.indexer = Indexer(searcher.store, searcher.model, config.roots, self.catalogue.refresh)
+        self.indexer = Indexer(searcher.store, searcher.model, config, self.catalogue.refresh)
 
     def answer(self, question: QuestionIn) -> AnswerOut:
         """Search.

@@ -9,7 +9,9 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 from earshot.folders import is_below
-from earshot.library import Progress, index
+from earshot.isolated import IsolatedHearing
+from earshot.library import Progress, Summary, carry_out, compare, index
+from earshot.server.settings import ServerConfig
 from earshot.types import EarshotError, Model, Store
 
 
@@ -37,12 +39,17 @@ class _StoppedError(Exception):
 
 
 class Indexer:
-    """Runs `library.index` over folders below `roots`."""
+    """Indexes folders below the roots, here or, with `isolated`, in a process of its own."""
 
     def __init__(
-        self, store: Store, model: Model, roots: Sequence[Path], changed: Callable[[], object]
+        self,
+        store: Store,
+        model: Model,
+        config: ServerConfig,
+        changed: Callable[[], object],
     ) -> None:
-        self.roots = tuple(root.resolve() for root in roots)
+        self.roots = tuple(root.resolve() for root in config.roots)
+        self._isolated = config.isolated
         self.state = JobState()
         self._store, self._model, self._changed = store, model, changed
         self._lock, self._stop = Lock(), Event()
@@ -90,7 +97,7 @@ class Indexer:
 
     def _run(self, paths: Sequence[Path], store: Store, model: Model) -> None:
         try:
-            summary = index(paths, store, model, report=self._report)
+            summary = self._indexed(paths, store, model)
         except _StoppedError:
             self.state = replace(self.state, running=False, error="stopped")
         except (EarshotError, OSError) as error:
@@ -102,6 +109,13 @@ class Indexer:
             if self.state.running:  # A fault of ours: the next run must not wait for this one.
                 fault = "ended by a fault; see the server's log"
                 self.state = replace(self.state, running=False, error=fault)
+
+    def _indexed(self, paths: Sequence[Path], store: Store, model: Model) -> Summary:
+        if not self._isolated:
+            return index(paths, store, model, report=self._report)
+        with IsolatedHearing(store.manifest, name=model.name) as hear:
+            plan = compare(paths, store.files())
+            return carry_out(plan, store, None, hear=hear, report=self._report)
 
     def _report(self, progress: Progress) -> None:
         if self._stop.is_set():

@@ -19,6 +19,8 @@ class ServerConfig:
     `token` is asked of everybody unless it is empty. `hosts` are the names, besides loopback, that
     requests may call the server by. Files below `roots` may be added to the index and removed from
     it over HTTP. Uploads have at most `upload_bytes`; the latest `uploads` of them are kept.
+    With `isolated`, what is added is heard in a process of its own, which a decoder may end; it
+    loads the model by its name.
     """
 
     token: str = ""
@@ -26,6 +28,7 @@ class ServerConfig:
     roots: tuple[Path, ...] = ()
     upload_bytes: int = 64 << 20
     uploads: int = 32
+    isolated: bool = False
 
     def __post_init__(self) -> None:
         if self.token and (
