@@ -29,7 +29,14 @@ from earshot.embed import Reports, embed_files
 from earshot.library import noted
 from earshot.metadata import Tables
 from earshot.model import load, require_same_model
-from earshot.types import EarshotError, EmbeddedFile, FileRecord, FileState, Manifest, Model
+from earshot.types import (
+    EarshotError,
+    EmbeddedFile,
+    FileRecord,
+    FileState,
+    Manifest,
+    Model,
+)
 
 # From one segment to the next a decoder may take so long, and before the first one the time to read
 # the file, which a slow disk does at a megabyte a second.

@@ -146,27 +146,6 @@ def open_or_create(
     return store, model
 
 
-def open_to_hear(
-    uri: str,
-    model_name: str | None,
-    device: str = "auto",
-    layout: Layout = Layout(),
-    *,
-    tell: Callable[[str], None] = warnings.warn,
-) -> Store:
-    """Like `open_or_create`, for who has files heard elsewhere: what need not be loaded is not.
-
-    Raises:
-        EarshotError: as `open_or_create`; that the index's own model is not to be had shows when
-            there is something to hear.
-    """
-    if model_name or not store_exists(uri):
-        return open_or_create(uri, model_name, device, layout, tell=tell)[0]
-    store = open_store(uri)
-    require_same_cut(store.manifest, layout.segment_s, layout.hop_s)
-    return store
-
-
 def index(
     roots: Sequence[str | Path],
     store: Store,
@@ -227,10 +206,7 @@ def carry_out(
     store.drop(plan.removed)  # Last: what was moved has its vectors there.
     paths = [path for path in (*plan.new, *plan.changed) if path not in reused]
     if paths:
-        if hear is None:
-            assert model is not None, "somebody has to hear"
-            hear = hear_here(store, model, workers, tables)
-        embedded = hear(paths, heard)
+        embedded = (hear or hear_here(store, model, workers, tables))(paths, heard)
         for batch in by_size_or_time(map(finished, embedded)):
             store.put(batch)
     refreshed = refresh(store, plan, tables)
@@ -244,11 +220,12 @@ def carry_out(
     return replace(summary, added=added, removed=removed, moved=moved, noted=refreshed)
 
 
-def hear_here(store: Store, model: Model, workers: int | None, tables: Tables) -> Hear:
+def hear_here(store: Store, model: Model | None, workers: int | None, tables: Tables) -> Hear:
     """Files are heard by threads of this process."""
     cut = (store.manifest.segment_s, store.manifest.hop_s)
 
     def hear(paths: Sequence[str], heard: Callable[[float], None]) -> Iterator[EmbeddedFile]:
+        assert model is not None
         reports = Reports(heard=heard)
         for file in embed_files(paths, model, workers=workers, cut=cut, reports=reports):
             yield noted(file, tables)

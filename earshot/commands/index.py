@@ -17,7 +17,7 @@ from earshot.types import EarshotError
 
 if TYPE_CHECKING:
     from earshot.cluster import ClusterConfig
-    from earshot.library import Hear, Summary
+    from earshot.library import Hear, Layout, Summary
     from earshot.shards import Shard
     from earshot.types import Store
 
@@ -79,10 +79,10 @@ def index(
 ) -> None:
     """Add new and changed recordings, drop removed ones, report broken ones. Resumable."""
     from earshot.cluster import on_cluster
-    from earshot.console import print_note, print_summary
+    from earshot.console import print_summary
     from earshot.folders import require_recordings
     from earshot.isolated import IsolatedHearing
-    from earshot.library import Layout, open_to_hear
+    from earshot.library import Layout
     from earshot.shards import read_shard
     from earshot.store import require_lasting, store_exists
     from earshot.watch import WatchConfig
@@ -101,7 +101,7 @@ def index(
         require_recordings(paths)
     with on_ray(cluster):
         layout = Layout(segment_s=window, hop_s=hop, half=half)
-        store = open_to_hear(to, model, device, layout, tell=print_note)
+        store = open_to_hear(to, model, device, layout)
         apart = IsolatedHearing(store.manifest, name=model, device=device, workers=workers)
         with apart:  # It starts nothing until there is something to hear.
             hear = on_cluster(cluster, store.manifest) if cluster else apart
@@ -113,6 +113,20 @@ def index(
         print_json({"index": to, "model": store.manifest.model, **summary.as_json()})
     else:
         print_summary(summary, to, store.manifest.model)
+
+
+def open_to_hear(uri: str, model: str | None, device: str, layout: Layout) -> Store:
+    """Like `library.open_or_create`, for files heard elsewhere: no more is loaded than need be."""
+    from earshot.console import print_note
+    from earshot.library import open_or_create
+    from earshot.model import require_same_cut
+    from earshot.store import open_store, store_exists
+
+    if model or not store_exists(uri):
+        return open_or_create(uri, model, device, layout, tell=print_note)[0]
+    store = open_store(uri)
+    require_same_cut(store.manifest, layout.segment_s, layout.hop_s)
+    return store
 
 
 def cluster_of(
