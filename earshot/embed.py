@@ -52,6 +52,7 @@ BATCH_S = 160.0
 # Why a file is broken that a model makes NaN or infinity of.
 NO_NUMBER = "the model makes of its sound what is no number"
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reports:
     """Who is told how far workers are; both are called from the workers' own threads.
