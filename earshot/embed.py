@@ -295,6 +295,25 @@ def file_state(path: str) -> FileState:
         raise AudioError(path, (error.strerror or str(error)).lower()) from error
 
 
+def is_unchanged(path: str, stat: os.stat_result, record: FileRecord) -> bool:
+    """Whether a known good file's content is still the recorded one."""
+    if record.broken:
+        return False
+    if has_times(stat, record):
+        return True
+    try:
+        return file_state(path).sha256 == record.state.sha256
+    except AudioError:
+        return False
+
+
+def has_times(stat: os.stat_result, record: FileRecord) -> bool:
+    """Whether size and times are the recorded ones."""
+    state = record.state
+    recorded = (state.size_bytes, state.mtime_ns, state.ctime_ns)
+    return recorded == (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
 class Batch:
     """Collects segments of several files, embeds them together, hands them back by file."""
 

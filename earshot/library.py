@@ -6,7 +6,6 @@ does the difference, so an interrupted run is simply run again.
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from collections import Counter
@@ -16,7 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from earshot.embed import Reports, embed_files, file_state
+from earshot.embed import Reports, embed_files, file_state, has_times, is_unchanged
 from earshot.folders import is_below, located, scan_all
 from earshot.metadata import Tables, read_notes
 from earshot.model import (
@@ -135,15 +134,25 @@ def open_or_create(
             if not store_exists(uri):
                 raise
             # Another process made it at the same moment: then it is opened like any other.
+    store = open_laid_out(uri, layout)
+    model = load(model_name or store.manifest.model, device)
+    require_same_model(store.manifest, model)
+    return store, model
+
+
+def open_laid_out(uri: str, layout: Layout) -> Store:
+    """Open an index that is there, without its model.
+
+    Raises:
+        EarshotError: another layout than its own was asked for.
+    """
     store = open_store(uri)
     require_same_cut(store.manifest, layout.segment_s, layout.hop_s)
     if layout.half and not store.manifest.half:
         raise EarshotError(
             f"{uri} keeps its vectors in full precision; leave --half out, or make a new index"
         )
-    model = load(model_name or store.manifest.model, device)
-    require_same_model(store.manifest, model)
-    return store, model
+    return store
 
 
 def index(
@@ -347,25 +356,6 @@ def compare(
         removed=tuple(removed),
         unreadable=unreadable,
     )
-
-
-def is_unchanged(path: str, stat: os.stat_result, record: FileRecord) -> bool:
-    """Whether a known good file's content is still the recorded one."""
-    if record.broken:
-        return False
-    if has_times(stat, record):
-        return True
-    try:
-        return file_state(path).sha256 == record.state.sha256
-    except AudioError:
-        return False
-
-
-def has_times(stat: os.stat_result, record: FileRecord) -> bool:
-    """Whether size and times are the recorded ones."""
-    state = record.state
-    recorded = (state.size_bytes, state.mtime_ns, state.ctime_ns)
-    return recorded == (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def by_size_or_time(files: Iterable[EmbeddedFile]) -> Iterator[list[EmbeddedFile]]:

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from earshot.embed import is_unchanged
 from earshot.folders import scan
-from earshot.library import Hear, Plan, Progress, carry_out, is_unchanged
+from earshot.library import Hear, Plan, Progress, carry_out
 from earshot.model import load, model_manifest
 from earshot.store import LanceStore, require_lasting, store_exists
 from earshot.types import EarshotError, FileRecord, Manifest, Model

@@ -118,15 +118,12 @@ def index(
 def open_to_hear(uri: str, model: str | None, device: str, layout: Layout) -> Store:
     """Like `library.open_or_create`, for files heard elsewhere: no more is loaded than need be."""
     from earshot.console import print_note
-    from earshot.library import open_or_create
-    from earshot.model import require_same_cut
-    from earshot.store import open_store, store_exists
+    from earshot.library import open_laid_out, open_or_create
+    from earshot.store import store_exists
 
     if model or not store_exists(uri):
         return open_or_create(uri, model, device, layout, tell=print_note)[0]
-    store = open_store(uri)
-    require_same_cut(store.manifest, layout.segment_s, layout.hop_s)
-    return store
+    return open_laid_out(uri, layout)
 
 
 def cluster_of(
