@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from earshot import __version__
 from earshot.batches import Pairs
 from earshot.batches.loader import Crops, Reader, Steps, read_ahead
-from earshot.files import atomic_write, locked
+from earshot.files import atomic_write, clear_drafts, locked
 from earshot.model.dual import DualEncoder
 from earshot.model.tensors import hash_of
 from earshot.types import EarshotError, Encoded, NotANumberError
@@ -181,8 +181,8 @@ def tokens_hash(network: DualEncoder, texts: Sequence[str]) -> str:
 def table(work: Work, network: DualEncoder, folder: Path, report: Report | None) -> FeatureTable:
     """Open a table, computing what is missing of it; other processes wait for it meanwhile."""
     place = folder / f"{work.kind}-{work.fingerprint[:32]}"
-    place.mkdir(parents=True, exist_ok=True)
     with locked(place / "lock"):
+        clear_drafts(place)
         if not (place / "values.npy").is_file():
             compute(work, network, Draft(place, len(work.ids), work.block_rows), report)
     try:

@@ -27,6 +27,8 @@ from earshot.types import EarshotError
 
 BLOCK_BYTES = 1 << 20
 SCHEME = "https://"
+# What is written beside its place until it is whole, file or folder; a killed process leaves it.
+DRAFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}(?:\.old)?")
 TIMEOUT_S = 30.0
 MOST_BYTES = 1 << 37
 """No published file that is fetched here is nearly as large; a body without an end is cut off."""
@@ -84,7 +86,7 @@ def sha256_of(path: str | Path) -> str:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file that appears whole or not at all, also after a crash.
+    """Write a file that appears whole or not at all, also after a crash or a loss of power.
 
     Raises:
         EarshotError: its folder cannot be written to, or is full.
@@ -97,6 +99,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
+        sync_folder(path.parent)
     except BaseException as error:
         with suppress(OSError):
             draft.unlink()
@@ -106,14 +109,46 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+def sync_folder(folder: Path) -> None:
+    """Bring to the disk which names a folder holds: without, a loss of power may undo a rename."""
+    if sys.platform == "win32":  # Folders cannot be opened there, and need not be.
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # Some network file systems know no such thing.
+            os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def clear_drafts(folder: Path, name: str = "") -> None:
+    """Delete what killed processes had not written to the end in a folder, of all names or one.
+
+    For who holds the folder's lock: what another process is writing would go too.
+    """
+    for draft in folder.glob(".*"):
+        found = DRAFT.fullmatch(draft.name)
+        if found and name in ("", found["name"]):
+            if draft.is_dir():
+                shutil.rmtree(draft, ignore_errors=True)
+            else:
+                draft.unlink(missing_ok=True)
+
+
 @contextmanager
 def locked(path: Path, *, busy: str = "") -> Iterator[None]:
     """Keep other processes out of what a lock file stands for; a killed one lets go by itself.
 
     Raises:
         EarshotError: another process is in there, and `busy` says so; without it, it is waited for.
+            Or the file cannot be written.
     """
-    with path.open("w") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise _not_writable(path, error) from error
+    with file:
         if sys.platform != "win32":
             import fcntl
 

@@ -136,12 +136,19 @@ def tiny_text() -> Path:
     """A tiny text encoder that knows the words of soundscapes, made once and kept."""
     from earshot.datasets.soundscape import captions, describe_scenes
     from earshot.encoders.tiny_text import tiny_text_folder
-    from earshot.files import home
+    from earshot.files import clear_drafts, home, locked
+    from earshot.model.folder import write_whole
 
     folder = home() / "cache" / "tiny-text-1"
-    if not (folder / "model.safetensors").is_file():
+
+    def fill(draft: Path) -> None:
         scenes = describe_scenes("train", 200)
-        tiny_text_folder(folder, [told.text for scene in scenes for told in captions(scene)])
+        tiny_text_folder(draft, [told.text for scene in scenes for told in captions(scene)])
+
+    with locked(folder.with_suffix(".lock")):
+        if not folder.is_dir():
+            clear_drafts(folder.parent, folder.name)
+            write_whole(folder, fill, ours=True)
     return folder
 
 

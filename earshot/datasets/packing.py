@@ -37,7 +37,7 @@ from earshot.datasets.pack import (
     read_settings_file,
     shard_file,
 )
-from earshot.files import atomic_write, locked
+from earshot.files import atomic_write, clear_drafts, locked
 from earshot.types import AudioError, Clip, Dataset, EarshotError
 
 FORMATS = {"flac": ("FLAC", "PCM_16"), "opus": ("OGG", "OPUS"), "mp3": ("MP3", "MPEG_LAYER_III")}
@@ -112,6 +112,7 @@ def pack(  # noqa: PLR0913 - what, where to, as what; and how it goes
     states = {clip.id: origin.state(clip) for clip in clips}
     _begin(folder, settings)
     with locked(folder / "pack.lock", busy=f"{folder} is being packed by another process"):
+        clear_drafts(folder)
         known, ends = _survey(folder)
         _refuse_changes(folder, known, states)
         shard = _cut_off(folder, ends)

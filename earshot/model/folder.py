@@ -24,7 +24,7 @@ from uuid import uuid4
 import numpy as np
 
 from earshot import __version__
-from earshot.files import sha256_of
+from earshot.files import sha256_of, sync_folder
 from earshot.model.tensors import audio_hash, hash_of, padded, ready, torch_device
 from earshot.types import EarshotError
 from earshot.weights import naming
@@ -118,7 +118,11 @@ def write_whole(folder: Path, fill: Callable[[Path], None], *, ours: bool) -> No
             if path.is_file():
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
+            elif path.is_dir():
+                sync_folder(path)
+        sync_folder(draft)
         exchange(draft, folder)
+        sync_folder(folder.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise  # Who writes more than a model says it for all.

@@ -8,6 +8,7 @@ the room grows with the data and not with its square; they are mapped into memor
     T/teachers.json           which models, which data, in which order
     T/0/audio.npy, text.npy   (N, D) and (Q, D) of the first teacher, and so on
     T/0/audio.parts/          what is done so far, while it is being made
+    T/teach.lock              held while they are made
 
 Clips and captions are known by their ids in the joined data, never by their text: two clips may
 have the same caption.
@@ -28,13 +29,14 @@ import numpy as np
 
 from earshot.batches import Pairs
 from earshot.evaluate.scores import embed_captions, embed_clips
-from earshot.files import atomic_write
+from earshot.files import DRAFT, atomic_write, clear_drafts, locked
 from earshot.types import Clip, EarshotError, Model
 
 if TYPE_CHECKING:
     import torch
 
-LISTED = "teachers.json"
+LISTED, LOCK = "teachers.json", "teach.lock"
+KEYS = ("teachers", "clips", "captions")
 # So many clips or captions are computed, then kept, at a time: what a killed run loses at most.
 PART = 512
 
@@ -52,18 +54,37 @@ def teach(
     """Write what models make of data; what an interrupted run has done is kept.
 
     Raises:
-        EarshotError: no model or clip, recordings that cannot be heard, or a folder of others.
+        EarshotError: no model or clip, recordings that cannot be heard, a folder of others, or one
+            that another process is writing.
     """
     if not models:
         raise EarshotError("give at least one run to be the teacher")
     clips, captions = pairs.clips, pairs.captions
-    begin(folder, described(models, pairs))
-    for number, model in enumerate(models):
-        name, place = Path(model.name).name, folder / str(number)
-        hear = partial(heard, model=model, workers=workers)
-        read = partial(embed_captions, model=model)
-        compute(place / "audio", clips, hear, partial(done, f"{name}: clips"))
-        compute(place / "text", captions, read, partial(done, f"{name}: captions"))
+    about = described(models, pairs)
+    require_ours(folder)
+    with locked(folder / LOCK, busy=f"{folder} is being written by another process; wait for it"):
+        begin(folder, about)
+        for number, model in enumerate(models):
+            name, place = Path(model.name).name, folder / str(number)
+            clear_drafts(place)
+            hear = partial(heard, model=model, workers=workers)
+            read = partial(embed_captions, model=model)
+            compute(place / "audio", clips, hear, partial(done, f"{name}: clips"))
+            compute(place / "text", captions, read, partial(done, f"{name}: captions"))
+
+
+def require_ours(folder: Path) -> None:
+    """Refuse to write teachers among other files.
+
+    Raises:
+        EarshotError: there are some.
+    """
+    if (folder / LISTED).is_file() or not folder.exists():
+        return
+    if not folder.is_dir() or any(
+        path.name != LOCK and not DRAFT.fullmatch(path.name) for path in folder.iterdir()
+    ):
+        raise EarshotError(f"{folder} holds other files; name a new folder")
 
 
 def described(models: Sequence[Model], pairs: Pairs) -> dict[str, Any]:
@@ -83,17 +104,29 @@ def begin(folder: Path, about: Mapping[str, Any]) -> None:
     Raises:
         EarshotError: it was begun with other teachers or other data.
     """
+    clear_drafts(folder)
     listed = folder / LISTED
     if listed.is_file():
-        if json.loads(listed.read_text(encoding="utf-8")) != about:
+        if described_in(listed) != about:
             raise EarshotError(
                 f"{folder} was made by other teachers or from other data; name a new folder"
             )
         return
-    if folder.exists() and any(folder.iterdir()):
-        raise EarshotError(f"{folder} holds other files; name a new folder")
     with atomic_write(listed) as file:
         file.write(json.dumps(about).encode())
+
+
+def described_in(listed: Path) -> Any:
+    """What the teachers of a folder are made of.
+
+    Raises:
+        EarshotError: the file is damaged.
+    """
+    try:
+        described = json.loads(listed.read_text(encoding="utf-8"))
+        return {key: list(described[key]) for key in KEYS} | {"texts": str(described["texts"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise EarshotError(f"{listed} is damaged; delete {listed.parent}, make it again") from error
 
 
 def heard(clips: Sequence[Clip], model: Model, workers: int | None) -> np.ndarray:
@@ -116,6 +149,7 @@ def compute(
     """
     whole, parts = place.with_suffix(".npy"), place.with_suffix(".parts")
     if whole.is_file():
+        mapped(whole)
         return
     files = []
     for start in range(0, len(things), PART):
@@ -262,11 +296,7 @@ def load_teachers(folder: Path) -> Teachers:
     listed = folder / LISTED
     if not listed.is_file():
         raise EarshotError(f"{folder} holds no teachers; make them by `earshot teach`")
-    try:
-        described = json.loads(listed.read_text(encoding="utf-8"))
-        described = {key: list(described[key]) for key in ("teachers", "clips", "captions")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise EarshotError(f"{listed} is damaged; delete {folder} and teach again") from error
+    described = described_in(listed)
     teachers = []
     for number, teacher in enumerate(described["teachers"]):
         arrays = [folder / str(number) / f"{side}.npy" for side in ("audio", "text")]
@@ -276,7 +306,7 @@ def load_teachers(folder: Path) -> Teachers:
                     f"{path} is missing: {teacher['model']} has not finished; "
                     f"run `earshot teach` again, it goes on where it stopped"
                 )
-        audio, text = (mapped(path) for path in arrays)
+        audio, text = map(mapped, arrays)
         named = {"name": teacher["model"], "fingerprint": teacher["fingerprint"]}
         teachers.append(Teacher(**named, audio=audio, text=text))
     return Teachers(

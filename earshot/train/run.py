@@ -7,6 +7,7 @@ metrics.jsonl     one line per epoch, also as metrics.csv
 best/ last/       model folders
 state.pt          what resuming needs
 plots/            how loss, rate and metrics went
+run.lock          held while it trains
 """
 
 from __future__ import annotations
@@ -16,19 +17,18 @@ import errno
 import io
 import json
 import platform
-import re
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from earshot import __version__
 from earshot.datasets.index import clip_ids
-from earshot.files import atomic_write
+from earshot.files import DRAFT, atomic_write, clear_drafts, locked
 from earshot.model.folder import save_dual
 from earshot.train.recipe import Recipe, recipe_from, resolved
 from earshot.types import Dataset, EarshotError
@@ -43,8 +43,7 @@ STATE = "state.pt"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Written before recipe.json, which makes a run of a folder; all that an interrupted start leaves.
 BEFORE_RECIPE = ("data.json", "environment.json")
-# What is written beside its place until it is whole; a killed run leaves it.
-DRAFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}(?:\.old)?")
+LOCK = "run.lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +69,23 @@ class RunFolder:
             )
         raise EarshotError(f"{self.path} holds other files; name a new folder")
 
-    def clear_drafts(self) -> None:
-        """Delete what a killed run had not written to its end."""
-        for draft in self.path.glob(".*") if self.writes else ():
-            if DRAFT.fullmatch(draft.name):
-                if draft.is_dir():
-                    shutil.rmtree(draft, ignore_errors=True)
-                else:
-                    draft.unlink(missing_ok=True)
+    @contextmanager
+    def held(self, *, new: bool) -> Iterator[None]:
+        """Keep other runs out while this one trains; what a killed one left half is deleted.
+
+        Raises:
+            EarshotError: another process trains here, or there is a run though it is to be `new`.
+        """
+        if not self.writes:
+            yield
+            return
+        busy = f"another process trains in {self.path}; wait for it, or name a new folder"
+        with locked(self.path / LOCK, busy=busy):
+            if new:
+                self.require_new()
+            clear_drafts(self.path)
+            clear_drafts(self.path / "plots")
+            yield
 
     def begin(self, recipe: Recipe, data: Mapping[str, Any]) -> None:
         """Note what a new run is of."""
@@ -94,11 +102,13 @@ class RunFolder:
         path = self.path / "recipe.json"
         if not path.is_file():
             raise EarshotError(f"{self.path} holds no run to resume")
-        return recipe_from(path.read_text(encoding="utf-8"))
+        with damage_named(path):
+            return recipe_from(path.read_text(encoding="utf-8"))
 
     def data(self) -> dict[str, Any]:
         """What the run was begun on."""
-        return dict(json.loads((self.path / "data.json").read_text(encoding="utf-8")))
+        with damage_named(self.path / "data.json") as path:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
 
     def history(self) -> list[dict[str, Any]]:
         """The figures of the epochs so far."""
@@ -139,7 +149,8 @@ class RunFolder:
         path = self.path / STATE
         if not path.is_file():
             return {}
-        found = read_torch(path)
+        with damage_named(path):
+            found = read_torch(path)
         if not isinstance(found, dict):
             raise EarshotError(f"{path} holds no state of a run; delete it to begin its run anew")
         return found
@@ -158,9 +169,26 @@ class RunFolder:
 def is_of_a_start(path: Path) -> bool:
     """Whether an interrupted start may have left a file: before there is a recipe."""
     draft = DRAFT.fullmatch(path.name)
-    return path.name in BEFORE_RECIPE or (
+    return path.name in (*BEFORE_RECIPE, LOCK) or (
         draft is not None and draft["name"] in (*BEFORE_RECIPE, "recipe.json")
     )
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[Path]:
+    """Say which file cannot be read, whatever a reader makes of what is left of it.
+
+    Raises:
+        EarshotError: it is damaged.
+    """
+    try:
+        yield path
+    except EarshotError:
+        raise
+    except (OSError, ValueError, RuntimeError, EOFError, UnpicklingError) as error:
+        raise EarshotError(
+            f"{path} is damaged; put a copy in its place, or begin the run anew in another folder"
+        ) from error
 
 
 @contextmanager

@@ -91,32 +91,32 @@ def one_process(fabric: Any, job: Job, watch: Callable[[bool], Watch]) -> list[d
     }
     if teachers is not None:
         data["teachers"] = [teacher.fingerprint for teacher in teachers.teachers]
-    run.clear_drafts()
-    if not job.resume:
-        run.begin(recipe, data)
-    elif run.data() != data:
-        raise EarshotError(
-            f"{job.data} does not hold the data that {job.out} was begun on, or the teachers are "
-            f"others (data.json tells); resume with those, or begin a new run"
-        )
-    if recipe.batches.workers:
-        start_method()  # What forks the workers imports torch while the towers are made ready.
-    network = initial_network(recipe).to(fabric.device)
-    material = prepare(network, recipe, datasets, validation, teachers)
-    # What is drawn here is nobody else's business.
-    with torch.random.fork_rng():
-        training = Training(network, recipe, material, run, fabric)
-        if job.resume and (state := run.load_state()):
-            training.restore(state)
-        if recipe.compile:
-            network.audio.encoder.compile()
-            network.text.network.compile()
-        try:
-            training.fit(watch(fabric.is_global_zero))
-        except (KeyboardInterrupt, DivergedError):
-            draw_if_first(training, job)
-            raise
-    draw_if_first(training, job)
+    with run.held(new=not job.resume):
+        if not job.resume:
+            run.begin(recipe, data)
+        elif run.data() != data:
+            raise EarshotError(
+                f"{job.data} does not hold the data that {job.out} was begun on, or the teachers "
+                f"are others (data.json tells); resume with those, or begin a new run"
+            )
+        if recipe.batches.workers:
+            start_method()  # What forks the workers imports torch while the towers are made ready.
+        network = initial_network(recipe).to(fabric.device)
+        material = prepare(network, recipe, datasets, validation, teachers)
+        # What is drawn here is nobody else's business.
+        with torch.random.fork_rng():
+            training = Training(network, recipe, material, run, fabric)
+            if job.resume and (state := run.load_state()):
+                training.restore(state)
+            if recipe.compile:
+                network.audio.encoder.compile()
+                network.text.network.compile()
+            try:
+                training.fit(watch(fabric.is_global_zero))
+            except (KeyboardInterrupt, DivergedError):
+                draw_if_first(training, job)
+                raise
+        draw_if_first(training, job)
     return training.history if fabric.is_global_zero else []
 
 
