@@ -136,8 +136,10 @@ def clear_drafts(folder: Path, name: str = "") -> None:
 
 
 @contextmanager
-def locked(path: Path, *, busy: str = "") -> Iterator[None]:
+def locked(path: Path, *, busy: str = "", passing: bool = False) -> Iterator[None]:
     """Keep other processes out of what a lock file stands for; a killed one lets go by itself.
+
+    One that is `passing` is deleted at the end.
 
     Raises:
         EarshotError: another process is in there, and `busy` says so; without it, it is waited for.
@@ -156,7 +158,22 @@ def locked(path: Path, *, busy: str = "") -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
             except BlockingIOError as error:
                 raise EarshotError(busy) from error
-        yield
+            if passing and not _is_at(path, file.fileno()):
+                raise EarshotError(busy)  # Who held it deleted it since it was opened.
+        try:
+            yield
+        finally:
+            if passing:
+                with suppress(OSError):  # Windows deletes no open file.
+                    path.unlink()
+
+
+def _is_at(path: Path, opened: int) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(opened))
+    except FileNotFoundError:
+        return False
 
 
 def require_writable(*paths: Path | None) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from earshot.embed import is_unchanged
+from earshot.files import locked
 from earshot.folders import scan
 from earshot.library import Hear, Plan, Progress, carry_out
 from earshot.model import load, model_manifest
@@ -75,10 +77,39 @@ def migrate(
 
     Raises:
         EarshotError: the index is so already; a folder is gone; a draft of another migration lies
-            beside it; a place cannot be written.
+            beside it, or another process fills it; a place cannot be written.
     """
     require_lasting(uri)
     require_elsewhere(uri, config.to)
+    LanceStore.open(uri)
+    with alone(config.to or draft_of(uri)):
+        return go_over(uri, model, config, hear=hear, report=report)
+
+
+@contextmanager
+def alone(draft_uri: str) -> Iterator[None]:
+    """Keep other processes from filling the same new index; in an object store nothing does.
+
+    Raises:
+        EarshotError: one does so.
+    """
+    if "://" in draft_uri:
+        yield
+        return
+    busy = f"{draft_uri} is being filled by another process; wait for it"
+    with locked(Path(f"{draft_uri.rstrip('/')}.lock"), busy=busy, passing=True):
+        yield
+
+
+def go_over(
+    uri: str,
+    model: Model,
+    config: MigrationConfig,
+    *,
+    hear: Hear | None,
+    report: Callable[[Progress], None],
+) -> Migration:
+    """The migration of who is alone in doing it; see `migrate`."""
     old = LanceStore.open(uri)
     before, wanted = old.manifest, model_manifest(model, config.segment_s, config.hop_s)
     wanted = replace(wanted, half=before.half)

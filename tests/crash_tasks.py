@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,28 +48,32 @@ class Place:
         variables = {"EARSHOT_HOME": str(self.path / "home"), "TMPDIR": str(self.path / "tmp")}
         return Conditions(environment=variables, settings=SMALL, **others)
 
+    def files(self) -> Iterator[Path]:
+        """All files; folders may go while they are looked at."""
+        for folder, _, names in os.walk(self.path):
+            yield from (Path(folder, name) for name in names)
+
     def tree(self) -> set[str]:
         """The names of all files; a table of LanceDB is one, its own files have random names.
 
         A cache's key is left out where it depends on the place.
         """
         found = set()
-        for path in self.path.rglob("*"):
+        for path in self.files():
             name = path.relative_to(self.path)
             lance = next((part for part in name.parents if part.suffix == ".lance"), None)
-            if path.is_file():
-                found.add(CACHED.sub(r"\1", str(lance or name)))
+            found.add(CACHED.sub(r"\1", str(lance or name)))
         return found
 
-    def stamps(self) -> list[tuple[str, int, int]]:
+    def stamps(self) -> list[tuple[Path, int, int]]:
         """What changes whenever something is written."""
         found = []
-        for path in self.path.rglob("*"):
+        for path in self.files():
             try:
                 stat = path.stat()
             except OSError:
                 continue  # Gone since it was listed.
-            found.append((str(path), stat.st_size, stat.st_mtime_ns))
+            found.append((path, stat.st_size, stat.st_mtime_ns))
         return sorted(found)
 
 
@@ -107,7 +112,11 @@ class Task:
 def indexed(place: Place) -> dict[str, Any]:
     """All that an index holds: records, segments, vectors."""
     store = LanceStore.open(str(place.out))
-    files = store.files()
+    # Change times are those of the recordings, whose rights some cases take.
+    files = {
+        path: replace(record, state=replace(record.state, ctime_ns=0))
+        for path, record in store.files().items()
+    }
     stored = store.segments(list(files))
     found: dict[str, Any] = {"manifest": store.manifest, **files}
     found |= {f"segments of {path}": file.segments for path, file in stored.items()}

@@ -26,8 +26,14 @@ from typing import Any
 PRELOADED = (
     "torch",
     "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+    "PIL.PngImagePlugin",
     "safetensors.torch",
     "transformers",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.roberta.modeling_roberta",
+    "transformers.models.roberta.tokenization_roberta",
     "scipy.signal",
     "soxr",
     "lancedb",
@@ -36,6 +42,7 @@ PRELOADED = (
     "earshot.datasets.packing",
     "earshot.migrate",
     "earshot.model.labelled",
+    "earshot.recipes.demo",
     "earshot.teach",
     "earshot.train.plots",
     "earshot.train.start",
@@ -245,6 +252,9 @@ def child(asked: Mapping[str, Any]) -> int:
         shift_clock(asked["clock_shift_s"])
     if asked["obeys_permissions"] and os.geteuid() == 0:
         obey_permissions()
+        # Libraries have begun threads, which keep their rights; those of a child have none left.
+        if pid := os.fork():
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     sys.argv = ["earshot", *asked["words"]]
     main()
     return 0

@@ -21,12 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import program
 from conftest import make_recordings
 from crash_tasks import TASKS, Material, Place, Task, same
 from crashes import Run, Server
 
 from earshot.datasets.soundscape import write_soundscapes
+from earshot.files import package_folder
 from earshot.model import load
+from earshot.store import LanceStore
 from earshot.types import EarshotError
 
 pytest.importorskip("lancedb", reason="indexes on disk need earshot[index]")
@@ -166,8 +169,8 @@ def lose_power(place: Place, safe: Collection[Path], run: Run, chance: random.Ra
     """Do to what was written last what a loss of power may do: cut it off, or zeros at its end."""
     found = [
         path
-        for path in place.path.rglob("*")
-        if path.is_file() and path.stat().st_size and path not in safe and not run.is_safe(path)
+        for path in place.files()
+        if path.stat().st_size and path not in safe and not run.is_safe(path)
     ]
     found.sort(key=lambda path: path.stat().st_mtime_ns)
     for path in found[-chance.randint(1, 3) :]:
@@ -188,7 +191,7 @@ def lose_power_and_compare(bench: Bench, task: Task, losses: int, seed: int) -> 
         if not (run := killed(bench, task, place, chance)):
             continue
         losses -= 1
-        old = {Path(path) for path, *_ in set(before) & set(place.stamps())}
+        old = {path for path, *_ in set(before) & set(place.stamps())}
         lose_power(place, old, run, chance)
         ended = task.run(bench.material, place)
         if ended.code == 0:
@@ -235,7 +238,7 @@ def cut_and_compare(bench: Bench, task: Task, files: int, seed: int) -> None:
     for _ in range(files):
         place = bench.place(task)
         killed(bench, task, place, chance)
-        found = [path for path in place.path.rglob("*") if path.is_file() and path.stat().st_size]
+        found = [path for path in place.files() if path.stat().st_size]
         if not found:
             continue
         path = chance.choice(sorted(found))
@@ -414,7 +417,7 @@ def clock_and_compare(bench: Bench, task: Task, shifts_s: Sequence[float]) -> No
     place = bench.place(task)
     for shift_s in shifts_s:
         killed(bench, task, place, chance, clock_shift_s=shift_s)
-        for path in place.path.rglob("*"):
+        for path in place.files():
             os.utime(path, (time.time() + shift_s, time.time() + shift_s))
     bench.finishes(task, place, clock_shift_s=shifts_s[0] / 2)
 
@@ -423,3 +426,30 @@ def clock_and_compare(bench: Bench, task: Task, shifts_s: Sequence[float]) -> No
 @tasks
 def test_the_clock_may_be_wrong(bench: Bench, task: Task, years: int) -> None:
     clock_and_compare(bench, task, [years * YEAR_S])
+
+
+def fake_clock() -> Path:
+    """The library that tells a process a wrong time; the test is skipped where it is absent."""
+    installed = package_folder("libfaketime", "vendor/libfaketime/src")
+    found = [*Path("/usr/lib").glob("*/faketime/libfaketime.so.1")]
+    found += [installed / "libfaketime.so.1"] if installed else []
+    if not found:
+        pytest.skip("needs libfaketime (PyPI libfaketime, Debian faketime)")
+    return found[0]
+
+
+@pytest.mark.reliability
+def test_the_clock_may_be_wrong_for_the_store_too(bench: Bench) -> None:
+    """LanceDB's own times of versions, which decide what is deleted, are faked as well."""
+    task, library = TASKS["index"], str(fake_clock())
+    place = bench.place(task)
+    recordings = sorted(bench.material.sounds.glob("0*.wav"))
+    for years, count in ((1, 2), (-10, 5), (3, 7), (-1, 9)):
+        words = ("index", *recordings[:count], *task.words(bench.material, place)[2:])
+        variables = {**place.conditions().environment, "LD_PRELOAD": library}
+        done = program(
+            *words, FAKETIME=f"{years:+}y", FAKETIME_DONT_FAKE_MONOTONIC="1", **variables
+        )
+        assert done.returncode == 0, done.stderr
+        assert len(LanceStore.open(str(place.out)).files()) == count
+    bench.finishes(task, place)

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import os
 import threading
 import time
 import urllib.error
@@ -15,10 +16,12 @@ from earshot import files
 from earshot.files import (
     Asset,
     atomic_write,
+    clear_drafts,
     download,
     fetch,
     find,
     home,
+    locked,
     record,
     require_writable,
     sha256_of,
@@ -245,3 +248,42 @@ def test_two_who_want_the_same_file_fetch_it_once(cache: Path, address: str) -> 
     assert paths == [cache / "w.bin"] * 2
     assert Server.slow_requests == 1
     assert [path.name for path in cache.iterdir()] == ["w.bin"]
+
+
+def test_a_file_and_its_name_are_brought_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this order: a name that leads to nothing would be worse than none."""
+    synced: list[int] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino) or real(fd))
+    with atomic_write(tmp_path / "whole") as file:
+        file.write(b"content")
+    assert synced == [(tmp_path / "whole").stat().st_ino, tmp_path.stat().st_ino]
+
+
+def test_drafts_are_cleared_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / f".model.{'0' * 32}.old").mkdir()
+    for name in (
+        f".a.json.{'1' * 32}",
+        f".b.json.{'2' * 32}",
+        ".hidden",
+        "a.json",
+        f"a.{'3' * 32}",
+    ):
+        (tmp_path / name).touch()
+    clear_drafts(tmp_path, "b.json")
+    assert {path.name[:8] for path in tmp_path.glob(".*")} == {".model.0", ".a.json.", ".hidden"}
+    clear_drafts(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".hidden", "a.json", f"a.{'3' * 32}"}
+
+
+def test_a_passing_lock_leaves_no_file(tmp_path: Path) -> None:
+    with locked(tmp_path / "lock", busy="taken", passing=True):
+        with (
+            pytest.raises(EarshotError, match="taken"),
+            locked(tmp_path / "lock", busy="taken", passing=True),
+        ):
+            pass
+        assert (tmp_path / "lock").exists(), "who is refused deletes nothing"
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import signal
 import socket
 import struct
@@ -524,6 +525,21 @@ def test_kept_pictures_have_a_limit(tmp_path: Path, library: Path) -> None:
     assert sum(p.stat().st_size for p in (tmp_path / "few").glob("*/*")) <= 4 * size
     assert {f"{0:064}", f"{5:064}"} <= kept
     assert f"{1:064}" not in kept
+
+
+def test_pictures_are_kept_whatever_the_clock_was(tmp_path: Path, library: Path) -> None:
+    """Of those from a year to come none stays for ever, and what was drawn just now does."""
+    path = str(library / "noises" / "000.wav")
+    size = len(kept_picture(Pictures(tmp_path / "one"), path))
+    pictures = Pictures(tmp_path / "few", limit_bytes=4 * size)
+    for number in range(8):
+        pictures.of(path, f"{number:064}", 1.0)
+        if number < 4:
+            for kept in pictures.folder.glob("*/*"):
+                os.utime(kept, (time.time() + 1e9, time.time() + 1e9))
+    names = {kept.name[:64] for kept in pictures.folder.glob("*/*.npz")}
+    assert {f"{number:064}" for number in (5, 6, 7)} <= names
+    assert not {f"{number:064}" for number in (0, 1, 2)} & names
 
 
 def kept_picture(pictures: Pictures, path: str) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -183,10 +184,15 @@ class Pictures:
                 self._size_bytes += _times_and_size(kept)[1]
                 if self._size_bytes <= self.limit_bytes:
                     return
-            pictures = sorted((*_times_and_size(path), path) for path in self.folder.glob("*/*"))
+            # By a clock that was wrong, old ones would seem to have been used just now, for ever.
+            used = [(*_times_and_size(path), path) for path in self.folder.glob("*/*")]
+            now_ns = time.time_ns()
+            pictures = sorted((0 if at > now_ns else at, size, path) for at, size, path in used)
             size_bytes = sum(size for _, size, _ in pictures)
             if size_bytes > self.limit_bytes:
-                for _, size, path in pictures[:-1]:
+                for _, size, path in pictures:
+                    if path == kept:
+                        continue
                     with suppress(OSError):
                         path.unlink()
                     size_bytes -= size
