@@ -35,8 +35,11 @@ from earshot.types import EarshotError
 pytest.importorskip("lancedb", reason="indexes on disk need earshot[index]")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL and fork")
 
+LONG = pytest.mark.reliability
 KILLS, LOSSES = 100, 30
 LARGE_BYTES = 256 << 20
+OTHER_SHARES = (0.05, 0.2, 0.8, 0.95)
+"""Of the room that a command needs, how much there is."""
 READ_ONLY = 0o555
 YEAR_S = 365 * 86_400.0
 REFUSED = "another process|already; give another|holds a run"
@@ -108,7 +111,14 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield Bench(server, folder)
 
 
-tasks = pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
+def sampled(*names: str) -> pytest.MarkDecorator:
+    """Every task; those of these names run with the tests, the others by `make reliability`."""
+    marks = {name: () if name in names else LONG for name in TASKS}
+    each = [pytest.param(task, id=name, marks=marks[name]) for name, task in TASKS.items()]
+    return pytest.mark.parametrize("task", each)
+
+
+tasks = sampled()
 
 
 # Kills
@@ -151,12 +161,11 @@ def kill_and_compare(bench: Bench, task: Task, kills: int, seed: int) -> None:
         bench.finishes(task, place)
 
 
-@tasks
+@sampled("index", "migrate", "pack", "train", "teach")
 def test_killed_a_few_times_it_ends_the_same(bench: Bench, task: Task) -> None:
-    kill_and_compare(bench, task, 3, seed=0)
+    kill_and_compare(bench, task, 2, seed=0)
 
 
-@pytest.mark.reliability
 @tasks
 def test_killed_a_hundred_times_it_ends_the_same(bench: Bench, task: Task) -> None:
     kill_and_compare(bench, task, KILLS, seed=1)
@@ -207,23 +216,21 @@ def differences(task: Task, place: Place, whole: Whole) -> list[str]:
     return [name for name in names if not same(found.get(name), whole.outcome.get(name))]
 
 
-@tasks
+@sampled("index")
 def test_what_a_loss_of_power_damaged_is_made_again_or_named(bench: Bench, task: Task) -> None:
     lose_power_and_compare(bench, task, 2, seed=0)
 
 
-@pytest.mark.reliability
 @tasks
 def test_many_losses_of_power(bench: Bench, task: Task) -> None:
     lose_power_and_compare(bench, task, LOSSES, seed=1)
 
 
-@tasks
+@sampled("teach")
 def test_a_file_that_is_cut_off_is_made_again_or_named(bench: Bench, task: Task) -> None:
     cut_and_compare(bench, task, 2, seed=0)
 
 
-@pytest.mark.reliability
 @tasks
 def test_many_files_that_are_cut_off(bench: Bench, task: Task) -> None:
     cut_and_compare(bench, task, LOSSES, seed=1)
@@ -296,11 +303,8 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-@pytest.mark.parametrize(
-    "share",
-    [0.5, *(pytest.param(s, marks=pytest.mark.reliability) for s in (0.05, 0.2, 0.8, 0.95))],
-)
-@tasks
+@pytest.mark.parametrize("share", [0.5, *(pytest.param(s, marks=LONG) for s in OTHER_SHARES)])
+@sampled("pack")
 def test_on_a_full_disk_it_says_so_and_goes_on_later(
     bench: Bench, task: Task, disk: Disk, share: float
 ) -> None:
@@ -342,7 +346,7 @@ def unwritable(folder: Path) -> Iterator[None]:
     folder.chmod(mode)
 
 
-@tasks
+@sampled("pack", "migrate")
 def test_what_is_read_may_be_read_only(bench: Bench, task: Task) -> None:
     material, place = bench.material, bench.place(task)
     bench.whole(TASKS["teach"])
@@ -351,7 +355,7 @@ def test_what_is_read_may_be_read_only(bench: Bench, task: Task) -> None:
         bench.finishes(task, place, obeys_permissions=True)
 
 
-@tasks
+@sampled("index")
 def test_what_cannot_be_written_is_said(bench: Bench, task: Task) -> None:
     place = bench.place(task)
     place.out.mkdir(exist_ok=True)
@@ -365,8 +369,10 @@ def test_what_cannot_be_written_is_said(bench: Bench, task: Task) -> None:
     bench.finishes(task, place)
 
 
-@pytest.mark.parametrize("mode", [READ_ONLY, 0], ids=["read-only", "unreadable"])
-@tasks
+@pytest.mark.parametrize(
+    "mode", [READ_ONLY, pytest.param(0, marks=LONG)], ids=["read-only", "unreadable"]
+)
+@sampled("pack")
 def test_without_a_cache_it_works_or_says_so(bench: Bench, task: Task, mode: int) -> None:
     place = bench.place(task)
     home = place.path / "home"
@@ -397,12 +403,11 @@ def write_at_once(bench: Bench, task: Task, rounds: int) -> None:
         bench.finishes(task, place)
 
 
-@tasks
+@sampled("migrate", "teach")
 def test_two_at_once(bench: Bench, task: Task) -> None:
     write_at_once(bench, task, 1)
 
 
-@pytest.mark.reliability
 @tasks
 def test_two_at_once_ten_times(bench: Bench, task: Task) -> None:
     write_at_once(bench, task, 10)
@@ -422,8 +427,8 @@ def clock_and_compare(bench: Bench, task: Task, shifts_s: Sequence[float]) -> No
     bench.finishes(task, place, clock_shift_s=shifts_s[0] / 2)
 
 
-@pytest.mark.parametrize("years", [1, -10])
-@tasks
+@pytest.mark.parametrize("years", [pytest.param(1, marks=LONG), -10])
+@sampled("pack")
 def test_the_clock_may_be_wrong(bench: Bench, task: Task, years: int) -> None:
     clock_and_compare(bench, task, [years * YEAR_S])
 

@@ -801,3 +801,23 @@ def test_a_file_put_while_a_search_begins_is_found_by_the_next(tmp_path: Path) -
     hits(store, units(1))
     putting.join()
     assert {hit.path for hit in store.search(units(1), 10)[0]} == {"a", "b"}
+
+
+def test_what_is_put_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LanceDB brings nothing there by itself: after each change, all files of the table are."""
+    synced: set[int] = set()
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.add(os.fstat(fd).st_ino) or real(fd))
+    store = lance(tmp_path)
+    made = set(tmp_path.rglob("*"))
+    for change in (
+        lambda: store.put([embedded("a", units(2))]),
+        lambda: store.put([embedded("b", units(2))]),
+        lambda: store.drop(["a"]),
+        store.optimize,
+    ):
+        change()
+        new = set(tmp_path.rglob("*")) - made
+        assert new or change == store.optimize, "which may find nothing to do"
+        assert {path for path in new if path.stat().st_ino not in synced} == set()
+        made |= new

@@ -25,6 +25,7 @@ import numpy as np
 
 from earshot.store.checks import check_files, check_search, is_storable, unit_queries
 from earshot.store.connection import connect, explained
+from earshot.store.disk import TableDisk
 from earshot.store.exact import search_exactly
 from earshot.store.expressions import any_of, rows_of, searchable
 from earshot.store.held import Held
@@ -75,6 +76,7 @@ class LanceStore:
         self.uri, self.exact_rows = uri, exact_rows
         self._connection, self._table = connection, connection.open_table(TABLE)
         self.manifest = manifest_of(self._table.schema, uri)
+        self._disk = TableDisk(uri, TABLE)
         self._looked_s = time.monotonic()
         self.replaced = False
         """Whether another model's vectors took the place of these; who opens it again gets them."""
@@ -144,7 +146,7 @@ class LanceStore:
         if not files:
             return
         counts = row_counts(files)
-        with explained(self.uri, "write"):
+        with self._disk.commits("write"):
             self._follow_to_write()
             version, surplus = self._table.version, self._surplus(counts)
             committed = self._merge(files, surplus)
@@ -156,7 +158,7 @@ class LanceStore:
     def drop(self, paths: Collection[str]) -> None:
         """See `Store.drop`."""
         if known := [path for path in paths if is_storable(path)]:
-            with explained(self.uri, "write"):
+            with self._disk.commits("write"):
                 self._follow_to_write()
                 self._table.delete(any_of(known))
                 self._forget()
@@ -247,7 +249,7 @@ class LanceStore:
         Indexes that it lacks, or has outgrown, are made behind the caller: see `wait`. Gives way
         to busy writers: what they keep from being done is left to the next call.
         """
-        with explained(self.uri, "optimize"):
+        with self._disk.commits("optimize"):
             giving_way(self._tidy)
             self._forget()
             if self._table.count_rows() > self.exact_rows and is_due(self._table):
@@ -269,7 +271,7 @@ class LanceStore:
         """
         import pyarrow as pa
 
-        with explained(self.uri, "write"):
+        with self._disk.commits("write"):
             self._follow_to_write()
             # Old versions live on from their end; this makes it now, whenever the last change was.
             self._table.delete("false")
