@@ -315,7 +315,8 @@ def test_on_a_full_disk_it_says_so_and_goes_on_later(
     needed_bytes = disk.used_bytes - before_bytes
     shutil.rmtree(trial.path)
     place = task.place(bench.material, disk.path / "place")
-    disk.resize(disk.used_bytes + int(share * needed_bytes) // 4096 * 4096)
+    room_bytes = max(4096, int(share * needed_bytes) // 4096 * 4096)  # Of 0 there is no limit.
+    disk.resize(disk.used_bytes + room_bytes)
     refusal = task.run(bench.material, place).refusal.lower()
     assert "no space left" in refusal or "no room" in refusal
     disk.resize(LARGE_BYTES)

@@ -150,6 +150,7 @@ def compute(
     whole, parts = place.with_suffix(".npy"), place.with_suffix(".parts")
     if whole.is_file():
         mapped(whole)
+        shutil.rmtree(parts, ignore_errors=True)  # A kill may have come before.
         return
     files = []
     for start in range(0, len(things), PART):
