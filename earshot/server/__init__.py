@@ -18,6 +18,7 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from earshot import __version__
 from earshot.search import Searcher
@@ -27,6 +28,7 @@ from earshot.server.counters import Counters, Counting
 from earshot.server.desk import Desk, UnknownIdError
 from earshot.server.guard import Guard
 from earshot.server.mcp import create_mcp
+from earshot.server.schemas import refusals
 from earshot.server.settings import ServerConfig
 from earshot.server.together import GoneError, Together
 from earshot.types import EarshotError
@@ -36,6 +38,18 @@ __all__ = ["ServerConfig", "create_app"]
 WEB = Path(str(files("earshot") / "web"))
 # Pictures are looked at beside what is searched, which must not wait for them.
 DECODERS_AT_ONCE = 1
+# What any route may answer.
+REFUSALS = refusals(
+    s400="called by another name than its own, or not understood",
+    s401="the token is missing or wrong",
+    s403="asked from another site's page, or not allowed",
+    s413="the body is too large",
+    s422="a field is missing, unknown, or of a wrong value",
+    s429="too many wrong tokens came from there",
+)
+# Of what is wrong with a request so much is told; more would be longer than the request.
+MAX_TOLD = 20
+MAX_TOLD_LETTERS = 64
 STATUS_OF = (
     (UnknownIdError, 404),
     (EarshotError, 422),
@@ -80,12 +94,14 @@ def create_app(
         docs_url=None,  # These pages load scripts from elsewhere.
         redoc_url=None,
         lifespan=lifespan,
-        max_body_size=config.upload_bytes,
+        responses=REFUSALS,
     )
     app.state.desk, app.state.closing = desk, Event()
     app.state.attempts = Attempts()
     app.state.together = Together(desk.encoded)
     counters = Counters(desk)
+    # Within the guard, unlike FastAPI's own limit: refusals have the headers, strangers get none.
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=config.upload_bytes)
     app.add_middleware(Guard, config=config, attempts=app.state.attempts)
     app.add_middleware(Counting, counters=counters)
     for router in (search_routes.router, clip_routes.router, library_routes.router):
@@ -106,10 +122,22 @@ async def _page(request: Request) -> FileResponse:
 
 
 async def _explain_fields(request: Request, error: Exception) -> JSONResponse:
-    """As FastAPI does, but without repeating what was sent, which need not be valid text."""
-    told = error.errors() if isinstance(error, RequestValidationError) else []
-    detail = [{key: one[key] for key in ("type", "loc", "msg")} for one in told]
+    """As FastAPI does, but without repeating what was sent, which need not be valid text.
+
+    Names of unknown fields are repeated, and are of the sender's choice too.
+    """
+    told = error.errors()[:MAX_TOLD] if isinstance(error, RequestValidationError) else []
+    detail = [
+        {"type": one["type"], "loc": [_shown(part) for part in one["loc"]], "msg": one["msg"]}
+        for one in told
+    ]
     return JSONResponse(jsonable_encoder({"detail": detail}), 422)
+
+
+def _shown(part: str | int) -> str | int:
+    if isinstance(part, int):
+        return part
+    return part[:MAX_TOLD_LETTERS].encode(errors="backslashreplace").decode()
 
 
 def _explainer(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:

@@ -18,8 +18,8 @@ from earshot.server.desk import clip_out, conditions, require_present
 from earshot.server.filters import matching
 from earshot.server.pictures import Picture, draw, grey_png
 from earshot.server.playing import Wav, byte_range, media_type
-from earshot.server.schemas import ClipOut, PageOut, PeaksOut
-from earshot.server.search_routes import Seconds, Where, desk_of
+from earshot.server.schemas import ClipOut, PageOut, PeaksOut, refusals
+from earshot.server.search_routes import ClipId, EndSeconds, Seconds, Where, desk_of
 from earshot.types import FileRecord
 
 Result = TypeVar("Result")
@@ -30,6 +30,16 @@ KEPT = "private, max-age=31536000, immutable"
 Offset = Annotated[int, Query(ge=0)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 Version = Annotated[str, Query(alias="v", max_length=64, description="Only tells caches apart.")]
+
+GONE = refusals(s404="there is no such recording", s410="its file is gone or was changed")
+SOUND: dict[int | str, dict[str, Any]] = {
+    200: {"description": "the sound", "content": {"audio/*": {}}},
+    206: {"description": "a part of it", "content": {"audio/*": {}, "multipart/byteranges": {}}},
+    416: {"description": "no such part"},
+}
+PNG: dict[int | str, dict[str, Any]] = {
+    200: {"description": "the picture", "content": {"image/png": {}}}
+}
 
 router = APIRouter(prefix="/api", tags=["recordings"])
 
@@ -49,19 +59,19 @@ def clips(request: Request, where: Where, offset: Offset = 0, limit: Limit = 50)
     return PageOut(total=len(records), clips=page)
 
 
-@router.get("/clips/{clip_id}")
-def clip(request: Request, clip_id: str) -> ClipOut:
+@router.get("/clips/{clip_id}", responses=GONE)
+def clip(request: Request, clip_id: ClipId) -> ClipOut:
     """One recording with its notes."""
     return clip_out(desk_of(request).record(clip_id))
 
 
-@router.get("/clips/{clip_id}/audio", response_class=Response)
+@router.get("/clips/{clip_id}/audio", response_class=Response, responses={**GONE, **SOUND})
 async def sound(
-    request: Request, clip_id: str, wav: bool = False, download: bool = False, v: Version = ""
+    request: Request, clip_id: ClipId, wav: bool = False, download: bool = False, v: Version = ""
 ) -> Response:
     """The sound; as WAV where a browser cannot play the file, or where `wav` asks for that."""
     record = desk_of(request).record(clip_id)
-    path = require_present(record)
+    path = await to_thread.run_sync(require_present, record)
     etag = f'"{record.state.sha256[:32]}"'
     headers = {"etag": etag, "cache-control": KEPT if v else "private, no-cache"}
     if download:
@@ -102,13 +112,13 @@ def _wav_response(request: Request, record: FileRecord, headers: dict[str, str])
     return StreamingResponse(wav.read(first, last), status, headers, media_type="audio/wav")
 
 
-@router.get("/clips/{clip_id}/peaks")
+@router.get("/clips/{clip_id}/peaks", responses=GONE)
 async def peaks(
     request: Request,
-    clip_id: str,
+    clip_id: ClipId,
     response: Response,
     start_s: Seconds = 0.0,
-    end_s: Seconds | None = None,
+    end_s: EndSeconds | None = None,
     v: Version = "",
 ) -> PeaksOut:
     """The outline of the waveform in 800 columns, of the whole or a part of up to ten minutes."""
@@ -123,12 +133,12 @@ async def peaks(
     )
 
 
-@router.get("/clips/{clip_id}/spectrogram", response_class=Response)
+@router.get("/clips/{clip_id}/spectrogram", response_class=Response, responses={**GONE, **PNG})
 async def spectrogram(
     request: Request,
-    clip_id: str,
+    clip_id: ClipId,
     start_s: Seconds = 0.0,
-    end_s: Seconds | None = None,
+    end_s: EndSeconds | None = None,
     v: Version = "",
 ) -> Response:
     """The mel spectrogram as a greyscale PNG: low at the bottom, white is the loudest."""
@@ -145,7 +155,7 @@ def end_of(record: FileRecord, end_s: float | None) -> float:
 async def _picture(
     request: Request, record: FileRecord, start_s: float, end_s: float | None
 ) -> Picture:
-    require_present(record)
+    await to_thread.run_sync(require_present, record)
     pictures: Any = desk_of(request).pictures
     state, end = record.state, end_of(record, end_s)
     if not start_s and end == record.duration_s:

@@ -5,14 +5,16 @@ Outside, a recording has an id; inside, a path. This is where one becomes the ot
 
 from __future__ import annotations
 
+import stat
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path, PurePath
 from threading import Lock, Thread
 
 from earshot.conditions import parse_condition
-from earshot.files import home
+from earshot.files import home, sha256_of
 from earshot.objects import is_uri
 from earshot.search import Searcher
 from earshot.server.catalogue import Catalogue, id_of
@@ -30,7 +32,16 @@ from earshot.server.schemas import (
 )
 from earshot.server.settings import ServerConfig
 from earshot.server.uploads import Uploads
-from earshot.types import Answer, Condition, EarshotError, Example, FileRecord, Hit, Question
+from earshot.types import (
+    Answer,
+    Condition,
+    EarshotError,
+    Example,
+    FileRecord,
+    FileState,
+    Hit,
+    Question,
+)
 
 # How long after a failure an index that was taken over is opened again.
 RETRY_S = 60.0
@@ -184,7 +195,7 @@ class Desk:
 
 
 def require_present(record: FileRecord) -> Path:
-    """The file of a record, if it is still what was indexed.
+    """The file of a record, if it is still what was indexed; one that was touched is read again.
 
     Raises:
         FileNotFoundError: it is gone, another file is there now, or it lies in an object store.
@@ -193,12 +204,27 @@ def require_present(record: FileRecord) -> Path:
     if is_uri(record.state.path):
         raise FileNotFoundError(f"{record.state.path} lies in an object store and is not here")
     try:
-        size_bytes = path.stat().st_size
+        if _is_same(path, record.state):
+            return path
     except OSError as error:
         raise FileNotFoundError(f"{path} is gone; index its folder again") from error
-    if size_bytes != record.state.size_bytes:
-        raise FileNotFoundError(f"{path} was changed; index its folder again")
-    return path
+    raise FileNotFoundError(f"{path} was changed; index its folder again")
+
+
+def _is_same(path: Path, state: FileState) -> bool:
+    """By size and times, else by content: behind the name may be a link to a file of another's."""
+    now = path.stat()
+    if now.st_size != state.size_bytes or not stat.S_ISREG(now.st_mode):
+        return False
+    if (now.st_mtime_ns, now.st_ctime_ns) == (state.mtime_ns, state.ctime_ns):
+        return True
+    return _content(path, now.st_ino, now.st_mtime_ns, now.st_ctime_ns) == state.sha256
+
+
+@lru_cache(maxsize=4096)
+def _content(path: Path, inode: int, mtime_ns: int, ctime_ns: int) -> str:
+    """The hash of a file, read once for each of its states."""
+    return sha256_of(path)
 
 
 def conditions(texts: Sequence[str]) -> tuple[Condition, ...]:

@@ -64,15 +64,26 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
+        begun = False
+
         async def send_guarded(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 headers = MutableHeaders(scope=message)
                 headers.update(SECURITY_HEADERS)
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
         refusal = self._refusal(scope)
-        await (refusal or self.app)(scope, receive, send_guarded)
+        try:
+            await (refusal or self.app)(scope, receive, send_guarded)
+        except Exception:
+            # Answered further out, it would go without the headers.
+            if not begun:
+                fault = _refused(500, "a fault of the server; see its log")
+                await fault(scope, receive, send_guarded)
+            raise
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
-from earshot.folders import is_below
+from earshot.folders import is_below, scan
 from earshot.isolated import IsolatedHearing
 from earshot.library import Progress, Summary, carry_out, compare, index
 from earshot.server.settings import ServerConfig
@@ -68,7 +68,7 @@ class Indexer:
         """
         try:
             resolved = Path(path).resolve()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # A loop of links is the last.
             raise PermissionError(f"{path!r} is no path") from error
         if not Path(path).is_absolute() or not is_below(str(resolved), self.roots):
             allowed = ", ".join(map(str, self.roots))
@@ -97,6 +97,7 @@ class Indexer:
 
     def _run(self, paths: Sequence[Path], store: Store, model: Model) -> None:
         try:
+            self._require_within(paths)
             summary = self._indexed(paths, store, model)
         except _StoppedError:
             self.state = replace(self.state, running=False, error="stopped")
@@ -116,6 +117,19 @@ class Indexer:
         with IsolatedHearing(store.manifest, name=model.name) as hear:
             plan = compare(paths, store.files())
             return carry_out(plan, store, None, hear=hear, report=self._report)
+
+    def _require_within(self, paths: Sequence[Path]) -> None:
+        """Of links below a folder, too, which may lead to what the server alone may read.
+
+        Raises:
+            EarshotError: one leads out of the allowed folders.
+        """
+        for path in (path for folder in paths for path, _ in scan(folder, {})):
+            if Path(path).is_symlink() and not is_below(str(Path(path).resolve()), self.roots):
+                raise EarshotError(
+                    f"{path} is a link that leads out of the folders that may change; remove it, "
+                    "or index its folder by command"
+                )
 
     def _report(self, progress: Progress) -> None:
         if self._stop.is_set():

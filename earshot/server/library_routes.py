@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -22,6 +23,7 @@ from earshot.server.schemas import (
     LoginIn,
     RemoveIn,
     StatusOut,
+    refusals,
 )
 from earshot.server.search_routes import desk_of
 
@@ -69,19 +71,31 @@ def broken(request: Request, offset: Offset = 0, limit: Limit = 50) -> BrokenPag
     return BrokenPageOut(total=len(records), files=files)
 
 
-@router.post("/add", status_code=202)
+@router.post(
+    "/add",
+    status_code=202,
+    responses=refusals(s404="there is no such path", s409="another run is not over yet"),
+)
 def add(request: Request, wanted: AddIn) -> dict[str, object]:
     """Index folders or files; `events` tells how far it is."""
     indexer = desk_of(request).indexer
     paths = [indexer.require_allowed(path) for path in wanted.paths]
-    if missing := next((path for path in paths if not path.exists()), None):
+    if missing := next((path for path in paths if not is_there(path)), None):
         raise HTTPException(404, f"{missing} does not exist")
     if indexer.state.running:
         raise HTTPException(409, "the index is being brought up to date already; wait for that")
     return indexer.start(paths).as_json()
 
 
-@router.post("/remove")
+def is_there(path: Path) -> bool:
+    """Whether a path exists; one that cannot even be asked for does not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+@router.post("/remove", responses=refusals(s404="there is no such recording"))
 def remove(request: Request, wanted: RemoveIn) -> StatusOut:
     """Forget recordings; their files stay."""
     desk = desk_of(request)
@@ -121,7 +135,7 @@ def login(request: Request, given: LoginIn) -> Response:
     return response
 
 
-@health_router.get("/health")
+@health_router.get("/health", response_class=PlainTextResponse)
 def health() -> PlainTextResponse:
     """Whether the server answers."""
     return PlainTextResponse("ok\n")

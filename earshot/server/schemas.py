@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 MAX_HITS = 500
 MAX_EXAMPLES = 50
 MAX_LETTERS = 2000
+MAX_ID_LETTERS = 64
 
 Text = Annotated[str, Field(max_length=MAX_LETTERS)]
+Id = Annotated[str, Field(max_length=MAX_ID_LETTERS)]
 Texts = Annotated[list[Text], Field(max_length=MAX_EXAMPLES)]
 
 
@@ -20,10 +22,31 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class FieldErrorOut(BaseModel):
+    """What is wrong with a field, and where that stands."""
+
+    type: str
+    loc: list[str | int]
+    msg: str
+
+
+class RefusalOut(BaseModel):
+    """Why there is no answer: a sentence, or what is wrong with each field."""
+
+    detail: str | list[FieldErrorOut]
+
+
+def refusals(**why: str) -> dict[int | str, dict[str, Any]]:
+    """Refusals for OpenAPI, by status as `s404`: when they come."""
+    return {
+        int(status[1:]): {"model": RefusalOut, "description": when} for status, when in why.items()
+    }
+
+
 class ExampleIn(Strict):
     """A clip of the index or an upload, or a part of it."""
 
-    id: Annotated[str, Field(max_length=64)]
+    id: Id
     start_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     end_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
@@ -182,7 +205,7 @@ class AddIn(Strict):
 class RemoveIn(Strict):
     """Clips to forget; the files stay."""
 
-    ids: Annotated[list[str], Field(min_length=1, max_length=MAX_HITS)]
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_HITS)]
 
 
 class LoginIn(Strict):

@@ -6,17 +6,19 @@ from collections.abc import Callable
 from typing import Annotated, Literal, TypeVar
 
 from anyio import CapacityLimiter, to_thread
-from fastapi import APIRouter, File, Query, Request, Response, UploadFile
+from fastapi import APIRouter, File, Path, Query, Request, Response, UploadFile
 
 from earshot.server.desk import Desk
 from earshot.server.schemas import (
     MAX_EXAMPLES,
     MAX_HITS,
+    MAX_ID_LETTERS,
     AnswerOut,
     ExampleIn,
     QuestionIn,
     Text,
     UploadOut,
+    refusals,
 )
 from earshot.server.together import Together
 
@@ -39,10 +41,16 @@ Where = Annotated[
     ),
 ]
 Seconds = Annotated[float, Query(ge=0, allow_inf_nan=False)]
+EndSeconds = Annotated[float, Query(gt=0, allow_inf_nan=False)]
+ClipId = Annotated[str, Path(max_length=MAX_ID_LETTERS)]
 # Networks on as many cores as these would only wait for each other.
 SEARCHES_AT_ONCE = 2
 
-router = APIRouter(prefix="/api", tags=["search"])
+GONE = refusals(
+    s404="there is no such recording", s410="the file of an example is gone or was changed"
+)
+
+router = APIRouter(prefix="/api", tags=["search"], responses=GONE)
 
 
 def desk_of(request: Request) -> Desk:
@@ -101,10 +109,10 @@ async def ask(request: Request, question: QuestionIn) -> Response:
 @router.get("/clips/{clip_id}/similar", response_model=AnswerOut)
 async def similar(
     request: Request,
-    clip_id: str,
+    clip_id: ClipId,
     where: Where,
     start_s: Seconds = 0.0,
-    end_s: Seconds | None = None,
+    end_s: EndSeconds | None = None,
     k: K = 20,
 ) -> Response:
     """What sounds like a clip, or like a part of it."""

@@ -1,0 +1,373 @@
+"""The server against whatever is sent: requests made up from its own description, names that lead
+elsewhere, odd ranges, foreign hosts. What takes real sockets is in test_server_load.py."""
+
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, Phase, given, settings
+from served import answering
+
+from earshot.library import index
+from earshot.model import load, model_manifest
+from earshot.search import Searcher
+from earshot.server import ServerConfig, create_app
+from earshot.server.catalogue import id_of
+from earshot.store import MemoryStore
+
+TOKEN = "a-long-token"
+OWN = "http://127.0.0.1:8000"
+FEW, MANY = 4, 150
+SAMPLE = pytest.param(FEW, id="sample")
+LONG = pytest.param(MANY, id="long", marks=pytest.mark.reliability)
+
+
+@pytest.fixture(scope="module")
+def searcher(
+    library: Path, home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Searcher]:
+    """The library in memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EARSHOT_HOME", str(home))
+        model = load("tags-mn05", "cpu")
+        store = MemoryStore(model_manifest(model))
+        index([library], store, model)
+        yield Searcher(model, store)
+
+
+def client_of(searcher: Searcher, **config: object) -> TestClient:
+    return TestClient(create_app(searcher, ServerConfig(**config), name="lib"), base_url=OWN)
+
+
+@pytest.fixture(scope="module")
+def client(searcher: Searcher) -> Iterator[TestClient]:
+    with client_of(searcher, upload_bytes=1 << 20, uploads=2) as client:
+        yield client
+
+
+def clip_url(path: Path, what: str = "") -> str:
+    return f"/api/clips/{id_of(str(path))}{what}"
+
+
+# ---- requests made up from the description ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def described(searcher: Searcher) -> FastAPI:
+    """An app whose stream of events is over: all else answers as ever."""
+    app = create_app(searcher, ServerConfig(upload_bytes=1 << 20))
+    app.state.closing.set()
+    return app
+
+
+@pytest.fixture(scope="module")
+def address(described: FastAPI) -> Iterator[str]:
+    with answering(described) as address:
+        yield address
+
+
+OPERATIONS = (
+    *("GET /api/search", "POST /api/search", "GET /api/clips/{clip_id}/similar"),
+    *("POST /api/sounds", "POST /api/similar", "GET /api/clips", "GET /api/clips/{clip_id}"),
+    *("GET /api/clips/{clip_id}/audio", "GET /api/clips/{clip_id}/peaks"),
+    *("GET /api/clips/{clip_id}/spectrogram", "GET /api/status", "GET /api/facets"),
+    *("GET /api/broken", "POST /api/add", "POST /api/remove", "GET /api/events"),
+    *("POST /api/login", "GET /health"),
+)
+# Nothing is sent that could be wrong: any text may be an id.
+UNBREAKABLE = {
+    *("GET /api/clips/{clip_id}", "GET /api/status", "GET /api/facets", "GET /api/events"),
+    "GET /health",
+}
+
+
+def test_every_operation_is_tried(described: FastAPI) -> None:
+    paths = described.openapi()["paths"]
+    known = {f"{method.upper()} {path}" for path, ways in paths.items() for method in ways}
+    assert known == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("examples", [SAMPLE, LONG])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_whatever_is_sent_is_answered_as_described(
+    described: FastAPI, address: str, library: Path, operation: str, examples: int
+) -> None:
+    """No fault, no undocumented status or kind of content, nothing that breaks the schema; what
+    breaks the description is refused."""
+    schemathesis = pytest.importorskip("schemathesis")
+    from schemathesis.generation import GenerationMode
+    from schemathesis.specs.openapi import checks
+
+    judges = (
+        schemathesis.checks.not_a_server_error,
+        checks.status_code_conformance,
+        checks.content_type_conformance,
+        checks.response_schema_conformance,
+        checks.response_headers_conformance,
+    )
+    method, path = operation.split()
+    known = id_of(str(library / "deep.wav"))
+    schema = schemathesis.openapi.from_dict(described.openapi())
+
+    for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+        if mode is GenerationMode.NEGATIVE and operation in UNBREAKABLE:
+            continue
+        cases = schema[path][method].as_strategy(generation_mode=mode)
+
+        @settings(
+            max_examples=examples,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            phases=(Phase.explicit, Phase.generate),
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=cases)
+        def run(case) -> None:
+            if "clip_id" in (case.path_parameters or {}) and case.path_parameters["clip_id"] < "a":
+                case.path_parameters["clip_id"] = known  # Else nothing would ever be found.
+            case.call_and_validate(base_url=address, checks=judges)
+
+        run()
+
+
+# ---- who may come in ----------------------------------------------------------------------------
+
+REFUSED_HOSTS = (
+    *("evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example", ""),
+    *("localhost.", "LOCALHOST.:8000", "127.0.0.1.", "localhost@evil.example", ":8000", "::1"),
+    *(
+        "evil.example#localhost",
+        "evil.example/localhost",
+        "localhost evil.example",
+        "[::1",
+        "2130706433",
+    ),
+    *(
+        "[evil.example]",
+        "[::1].evil.example",
+        "localhost,evil.example",
+        "0x7f.1",
+        "localhost:80:80",
+    ),
+    *("evil.example\\@localhost", "lоcalhost", "127.1", "localhost%00", "*", "null"),
+)
+OWN_HOSTS = (
+    "localhost",
+    "LocalHost:9",
+    "127.0.0.1",
+    "[::1]",
+    "[::1]:80",
+    "[0:0::1]:80",
+    "10.0.0.7:1",
+)
+
+
+def asked_as(client: TestClient, host: str, **headers: str) -> int:
+    given = [(b"host", host.encode()), *((k.encode(), v.encode()) for k, v in headers.items())]
+    return client.get("/api/status", headers=given).status_code
+
+
+def test_hosts_of_every_spelling(client: TestClient) -> None:
+    for host in REFUSED_HOSTS:
+        assert asked_as(client, host) == 400, host
+    for host in OWN_HOSTS:
+        assert asked_as(client, host) == 200, host
+    for header in (
+        "x-forwarded-host",
+        "forwarded",
+        "x-host",
+        "x-original-host",
+        "x-forwarded-server",
+    ):
+        assert asked_as(client, "evil.example", **{header: "localhost"}) == 400
+        assert asked_as(client, "localhost", **{header: "evil.example"}) == 200
+
+
+def test_hosts_over_a_socket(described: FastAPI, address: str) -> None:
+    """An absolute target counts for nothing, and what is no HTTP is refused before us."""
+    port = int(address.rpartition(":")[2])
+
+    def status_of(request: str) -> int:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            connection.sendall(request.encode("latin-1") + b"Connection: close\r\n\r\n")
+            return int(connection.makefile("rb").readline().split()[1])
+
+    get = "GET /api/status HTTP/1.1\r\n"
+    assert status_of(f"{get}Host: localhost\r\n") == 200
+    for request in (
+        *(f"{get}Host: evil.example\r\n", get, f"{get}Host: localhost\r\nHost: evil.example\r\n"),
+        "GET http://localhost/api/status HTTP/1.1\r\nHost: evil.example\r\n",
+        *(f"{get}Host: evil.example\r\n\tlocalhost\r\n", "GET /api/status HTTP/1.0\r\n"),
+    ):
+        assert status_of(request) == 400, request
+    # The target's own name is no route.
+    assert status_of("GET http://evil.example/api/status HTTP/1.1\r\nHost: localhost\r\n") == 404
+
+
+HEADERS = {
+    "content-security-policy": "default-src 'none'", "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY", "referrer-policy": "no-referrer", "cache-control": "",
+    "cross-origin-opener-policy": "same-origin", "cross-origin-resource-policy": "same-origin",
+}  # fmt: skip
+
+
+def test_every_answer_has_the_security_headers(searcher: Searcher, library: Path) -> None:
+    """Of every status, a fault of ours too; none is for other sites."""
+    seen = set()
+
+    def fail() -> None:
+        raise RuntimeError("a fault")
+
+    app = create_app(searcher, ServerConfig(upload_bytes=1 << 16))
+    app.add_api_route("/fault", fail)
+    with TestClient(app, base_url=OWN, raise_server_exceptions=False) as client:
+        audio = clip_url(library / "deep.wav", "/audio")
+        origin = {"origin": "http://evil.example"}
+        preflight = {**origin, "access-control-request-method": "POST"}
+        for reply in (
+            *(client.get(path, headers=origin) for path in ("/", "/web/main.js", "/api/status")),
+            *(client.get(path) for path in ("/metrics", "/health", "/none", "/fault")),
+            *(client.get(audio), client.get(audio, headers={"range": "bytes=0-5"})),
+            client.get(audio, headers={"range": "bytes=99999999-"}),
+            client.get("/", headers={"host": "evil.example"}),
+            client.post("/mcp", json={}),
+            client.post("/api/search", json={"text": "rain"}, headers=origin),
+            client.options("/api/search", headers=preflight),
+            *(client.post("/api/search", json=body) for body in ({}, [], {"\udcff": 1})[:2]),
+            client.post("/api/sounds", content=bytes(1 << 17)),
+            client.post("/api/add", json={"paths": ["/etc"]}),
+            client.request("TRACE", "/api/status"),
+        ):
+            seen.add(reply.status_code)
+            for name, start in HEADERS.items():
+                assert reply.headers[name].startswith(start), (reply.url, reply.status_code, name)
+            assert not [name for name in reply.headers if name.startswith("access-control")]
+            assert "server" not in reply.headers
+    assert {200, 206, 400, 403, 404, 405, 413, 416, 422, 500} <= seen
+
+
+def test_cookies_and_tokens(searcher: Searcher) -> None:
+    with client_of(searcher, token=TOKEN) as client:
+        for given in (
+            "",
+            " ",
+            "null",
+            TOKEN[:-1],
+            TOKEN + "x",
+            TOKEN.upper(),
+            "ü",
+            "\0",
+            "x" * 2000,
+        ):
+            client.app.state.attempts.note("testclient", right=True)
+            assert client.post("/api/login", json={"token": given}).status_code == 401, given
+        client.app.state.attempts.note("testclient", right=True)
+        line = client.post("/api/login", json={"token": TOKEN}).headers["set-cookie"]
+        parts = {part.strip().lower().partition("=")[0] for part in line.split(";")[1:]}
+        assert {"httponly", "samesite", "path", "max-age"} == parts
+        assert "samesite=strict" in line.lower()
+        assert TOKEN not in line
+
+
+def test_tokens_are_compared_in_constant_time(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A time cannot be tested on a busy machine; that every comparison is the safe one, can."""
+    import hmac
+
+    compared: list[bytes] = []
+    safe: Callable[[bytes, bytes], bool] = hmac.compare_digest
+
+    def watched(given: bytes, expected: bytes) -> bool:
+        compared.append(given)
+        return safe(given, expected)
+
+    monkeypatch.setattr(hmac, "compare_digest", watched)
+    with client_of(searcher, token=TOKEN) as client:
+        assert client.get("/api/status", headers={"authorization": "Bearer w"}).status_code == 401
+        assert client.post("/api/login", json={"token": "v"}).status_code == 401
+        right = {"authorization": f"Bearer {TOKEN}"}
+        assert client.get("/api/status", headers=right).status_code == 200
+    assert compared == [b"w", b"v", TOKEN.encode()]
+
+
+def test_only_what_is_known_is_counted(client: TestClient) -> None:
+    """Names of methods that clients make up must not become figures for ever."""
+    for number in range(50):
+        client.request(f"MADEUP{number}", "/api/status")
+    figures = client.get("/metrics").text
+    assert 'method="other"' in figures
+    assert "MADEUP" not in figures
+
+
+# ---- bodies -------------------------------------------------------------------------------------
+
+BODIES = (
+    *(b"", b"\xff", b"null", b"[]", b"1", b'"text"', b"{", b"NaN", b'{"text": "\xff\xfe"}'),
+    *(b'{"text": "\\ud800"}', b'{"\\ud800": 1}', b'{"text": "\\u0000"}', b'{"text": 1e999}'),
+    *(
+        b'{"text": "x", "k": ' + digits + b"}"
+        for digits in (b"9" * 30, b"9" * 5000, b"1e400", b"NaN")
+    ),
+    *(b"[" * 100_000, b'{"text":' * 50_000, b'{"where": ["\\ud800 < 1"]}', b'{"by": "\\udfff"}'),
+    *(b'{"text": "x", "where": ["duration_s < ' + v + b'"]}' for v in (b"NaN", b"inf", b"9" * 999)),
+    *(b'{"text": "x", "where": ["title = \'\\u0000\'"]}', b'{"text": "x", "text": 7}'),
+    *(b'{"like": [{"id": "\\ud800"}]}', b'{"like": [{"id": "x", "start_s": NaN}]}'),
+    *(
+        b'{"like": [{"id": "x", "end_s": Infinity}]}',
+        b"\xef\xbb\xbf{}",
+        '{"text": "x"}'.encode("utf-16"),
+    ),
+)
+
+
+@pytest.mark.parametrize("path", ["/api/search", "/api/add", "/api/remove", "/api/login"])
+def test_odd_bodies_are_refused_or_answered(client: TestClient, path: str) -> None:
+    for body in BODIES:
+        for kind in ("application/json", "application/json; charset=utf-7", "text/plain", ""):
+            reply = client.post(path, content=body, headers={"content-type": kind})
+            assert reply.status_code in (200, 400, 401, 403, 422), (body[:60], reply.text[:200])
+            reply.json()
+
+
+def test_what_is_wrong_is_told_in_few_words(client: TestClient) -> None:
+    """An answer must not be longer than what it refuses, nor repeat what is no text."""
+    unknown = ", ".join(f'"{number:05}{"x" * 100}": 1' for number in range(5000))
+    reply = client.post("/api/search", content=f'{{"\\ud800": 1, {unknown}}}'.encode())
+    assert reply.status_code == 422
+    assert len(reply.content) < 5000
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("q=%ff", "q=%00", "q=%ed%a0%80", "q=a&q=b&q=c", "q=x&k=1&k=2", "q=x&k=NaN", "q=x&k=-0"),
+        *("q=x&k=1e3", "q=x&k=" + "9" * 5000, "q=x&by=", "q=x&not=%00&not=%ff", "q=%u0041"),
+        *(
+            "q=x&where=%00",
+            "q=x&where=duration_s<NaN",
+            "q=x&where=(((((",
+            "q[]=x",
+            "q=" + "%20" * 50,
+        ),
+        *(
+            "q=x;k=3",
+            "&&&&",
+            "q=x&where=title+%3D+'%ff'",
+            "q=x&k=٣",
+            "q=%F0%9F%8E%B5",
+            "q=x&__proto__=1",
+        ),
+    ],
+)
+def test_odd_queries_are_refused_or_answered(client: TestClient, query: str) -> None:
+    reply = client.get(f"/api/search?{query}")
+    assert reply.status_code in (200, 422), reply.text
+    reply.json()
+    for path in ("/api/clips", "/api/broken", clip_url(Path("x"), "/peaks")):
+        odd = query.replace("q=", "start_s=").replace("k=", "offset=")
+        assert client.get(f"{path}?{odd}").status_code in (200, 404, 422)
