@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from served import answering
 
 from earshot.library import index
@@ -20,7 +21,8 @@ from earshot.store import MemoryStore
 
 TOKEN = "a-long-token"
 OWN = "http://127.0.0.1:8000"
-FEW, MANY = 4, 150
+FEW, MANY = 3, 100
+LONGEST_TARGET = 60_000
 SAMPLE = pytest.param(FEW, id="sample")
 LONG = pytest.param(MANY, id="long", marks=pytest.mark.reliability)
 
@@ -129,6 +131,10 @@ def test_whatever_is_sent_is_answered_as_described(
         def run(case) -> None:
             if "clip_id" in (case.path_parameters or {}) and case.path_parameters["clip_id"] < "a":
                 case.path_parameters["clip_id"] = known  # Else nothing would ever be found.
+            sent = case.as_transport_kwargs(base_url=address)
+            target = requests.Request("GET", sent["url"], params=sent.get("params")).prepare().url
+            # Longer ones are cut off by HTTP's own reader, before us.
+            assume(len(target or "") < LONGEST_TARGET)
             case.call_and_validate(base_url=address, checks=judges)
 
         run()

@@ -6,12 +6,13 @@ version, and a changed file has another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Annotated, Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from earshot.server.catalogue import Snapshot
 from earshot.server.desk import clip_out, conditions, require_present
@@ -109,7 +110,25 @@ def _wav_response(request: Request, record: FileRecord, headers: dict[str, str])
     status = 206 if wanted else 200
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type="audio/wav")
-    return StreamingResponse(wav.read(first, last), status, headers, media_type="audio/wav")
+    return _Closing(wav.read(first, last), status, headers)
+
+
+class _Closing(StreamingResponse):
+    """Closes what it reads from as soon as nobody listens; the garbage collector takes its time."""
+
+    media_type = "audio/wav"
+
+    def __init__(
+        self, pieces: Generator[bytes, None, None], status: int, headers: dict[str, str]
+    ) -> None:
+        super().__init__(pieces, status, headers)
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._pieces.close()
 
 
 @router.get("/clips/{clip_id}/peaks", responses=GONE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePath
@@ -38,7 +38,8 @@ BYTES_PER_SAMPLE = 2
 HEADER_BYTES = 44
 # The size that a WAV file can state.
 MAX_WAV_BYTES = 2**32 - 1
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+# More digits than any size has are no number to reckon with.
+RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
 @lru_cache(maxsize=4096)
@@ -97,7 +98,7 @@ class Wav:
             *(8 * BYTES_PER_SAMPLE, b"data", data_bytes),
         )
 
-    def read(self, first: int, last: int) -> Iterator[bytes]:
+    def read(self, first: int, last: int) -> Generator[bytes, None, None]:
         """Bytes [first, last); what cannot be decoded, at the end or behind damage, is silence."""
         if first < HEADER_BYTES:
             piece = self.header()[first:last]
