@@ -88,6 +88,8 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         EarshotError: Ray is not installed, or there is none at the address.
     """
     ray = import_ray()
+    if config.address != LOCAL:
+        require_reachable(config.address)
     if ray.is_initialized():
         yield
         return
@@ -96,8 +98,6 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         cores = config.workers or os.cpu_count() or 1
         options |= {"num_cpus": cores, "include_dashboard": False}
         options |= {"object_store_memory": OBJECT_STORE_BYTES}
-    else:
-        require_reachable(config.address)
     try:
         ray.init(address=config.address, **options)
     except Exception as error:  # noqa: BLE001 - Ray raises bare ones, too

@@ -161,7 +161,7 @@ def kill_and_compare(bench: Bench, task: Task, kills: int, seed: int) -> None:
         bench.finishes(task, place)
 
 
-@sampled("index", "migrate", "pack", "train", "teach")
+@sampled("index", "pack", "teach")
 def test_killed_a_few_times_it_ends_the_same(bench: Bench, task: Task) -> None:
     kill_and_compare(bench, task, 2, seed=0)
 
@@ -347,7 +347,7 @@ def unwritable(folder: Path) -> Iterator[None]:
     folder.chmod(mode)
 
 
-@sampled("pack", "migrate")
+@sampled("pack")
 def test_what_is_read_may_be_read_only(bench: Bench, task: Task) -> None:
     material, place = bench.material, bench.place(task)
     bench.whole(TASKS["teach"])
@@ -404,7 +404,7 @@ def write_at_once(bench: Bench, task: Task, rounds: int) -> None:
         bench.finishes(task, place)
 
 
-@sampled("migrate", "teach")
+@sampled("teach")
 def test_two_at_once(bench: Bench, task: Task) -> None:
     write_at_once(bench, task, 1)
 

@@ -159,6 +159,7 @@ def test_two_processes_train_like_one(text_folder: Path, data: Path, tmp_path: P
     assert not list(out.glob(".*")), "nothing half written is left"
 
 
+@pytest.mark.slow
 def test_a_launcher_of_others_is_recognised(text_folder: Path, data: Path, tmp_path: Path) -> None:
     """Started by torchrun, the command forms no processes of its own; a run of it is resumed."""
     given = recipe(text_folder, epochs=1)

@@ -112,7 +112,8 @@ def pack(  # noqa: PLR0913 - what, where to, as what; and how it goes
     states = {clip.id: origin.state(clip) for clip in clips}
     _begin(folder, settings)
     with locked(folder / "pack.lock", busy=f"{folder} is being packed by another process"):
-        clear_drafts(folder)
+        for place in (folder, folder / "index", folder / "dataset"):
+            clear_drafts(place)
         known, ends = _survey(folder)
         _refuse_changes(folder, known, states)
         shard = _cut_off(folder, ends)
