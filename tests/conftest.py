@@ -5,7 +5,7 @@ import logging
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -15,8 +15,14 @@ import torch
 
 from earshot.encoders.mobilenet import PRESETS, MobileNet
 from earshot.files import atomic_write, package_folder
-from earshot.model import load
+from earshot.library import index
+from earshot.model import load, model_manifest
+from earshot.search import Searcher
+from earshot.store import MemoryStore
 from earshot.types import Model
+
+if TYPE_CHECKING:
+    from fastapi.testclient import TestClient
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -156,6 +162,26 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("served") / "library"
     make_library(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def searcher(library: Path, home: Path) -> Iterator[Searcher]:
+    """The library in memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EARSHOT_HOME", str(home))
+        model = load("tags-mn05", "cpu")
+        store = MemoryStore(model_manifest(model))
+        index([library], store, model)
+        yield Searcher(model, store)
+
+
+@pytest.fixture(scope="module")
+def client(searcher: Searcher) -> "Iterator[TestClient]":
+    """Of an app that serves the library in memory."""
+    from served import client_of
+
+    with client_of(searcher, upload_bytes=1 << 20, uploads=2) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

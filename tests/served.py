@@ -14,11 +14,17 @@ import soundfile
 import uvicorn
 from conftest import make_recordings
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from earshot.calibrate import Calibration
+from earshot.search import Searcher
+from earshot.server import ServerConfig, create_app
+from earshot.server.catalogue import id_of
 from earshot.server.running import listen
 
 LONG_S = 65.0
+TOKEN = "a-long-token"
+OWN = "http://127.0.0.1:8000"
 BRACKETED = "a [strange] näme & 100%?.wav"
 
 
@@ -41,6 +47,15 @@ def make_library(folder: Path) -> None:
     soundfile.write(folder / "tone.ogg", tone(1.0), 48_000)
     soundfile.write(folder / BRACKETED, tone(1.4), 48_000)
     (folder / "broken.wav").write_bytes(b"RIFF, but no more of it")
+
+
+def client_of(searcher: Searcher, **config: object) -> TestClient:
+    """A client of an app in this process."""
+    return TestClient(create_app(searcher, ServerConfig(**config), name="lib"), base_url=OWN)
+
+
+def clip_url(path: Path, what: str = "") -> str:
+    return f"/api/clips/{id_of(str(path))}{what}"
 
 
 def run_environment(home: Path) -> dict[str, str]:

@@ -20,12 +20,23 @@ import pytest
 import soundfile
 from conftest import needs
 from fastapi.testclient import TestClient
-from served import BRACKETED, LONG_S, calibration, make_library, run_environment, serving
+from served import (
+    BRACKETED,
+    LONG_S,
+    OWN,
+    TOKEN,
+    calibration,
+    client_of,
+    clip_url,
+    make_library,
+    run_environment,
+    serving,
+)
 from test_audio import encode, noise
 
 from earshot import audio
 from earshot.library import index
-from earshot.model import load, model_manifest
+from earshot.model import model_manifest
 from earshot.search import Searcher
 from earshot.server import ServerConfig, create_app
 from earshot.server.attempts import (
@@ -44,37 +55,6 @@ from earshot.server.settings import is_loopback, require_token
 from earshot.server.uploads import Uploads
 from earshot.store import MemoryStore
 from earshot.types import AudioError, EarshotError, Model
-
-TOKEN = "a-long-token"
-OWN = "http://127.0.0.1:8000"
-
-
-@pytest.fixture(scope="module")
-def searcher(
-    library: Path, home: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Searcher]:
-    """The library in memory."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EARSHOT_HOME", str(home))
-        model = load("tags-mn05", "cpu")
-        store = MemoryStore(model_manifest(model))
-        index([library], store, model)
-        yield Searcher(model, store)
-
-
-def client_of(searcher: Searcher, **config: object) -> TestClient:
-    return TestClient(create_app(searcher, ServerConfig(**config), name="lib"), base_url=OWN)
-
-
-@pytest.fixture(scope="module")
-def client(searcher: Searcher) -> Iterator[TestClient]:
-    with client_of(searcher, upload_bytes=1 << 20, uploads=2) as client:
-        yield client
-
-
-def clip_url(path: Path, what: str = "") -> str:
-    return f"/api/clips/{id_of(str(path))}{what}"
-
 
 # ---- searching ----------------------------------------------------------------------------------
 
@@ -289,8 +269,8 @@ def test_status_facets_and_broken(client: TestClient, library: Path) -> None:
     assert (status["files"], status["broken"], status["index"]) == (16, 1, "lib")
     assert status["common_folder"] == str(library)
     facets = client.get("/api/facets").json()
-    assert [str(library / "noises"), 10] in facets["folder"]
-    assert [16_000, 10] in facets["sample_rate_hz"]
+    assert {"value": str(library / "noises"), "count": 10} in facets["folder"]
+    assert {"value": 16_000, "count": 10} in facets["sample_rate_hz"]
     broken = client.get("/api/broken").json()
     assert broken["total"] == 1
     assert Path(broken["files"][0]["path"]).name == "broken.wav"

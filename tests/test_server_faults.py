@@ -10,48 +10,16 @@ import requests
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, assume, given, settings
-from served import answering
+from served import OWN, TOKEN, answering, client_of, clip_url
 
-from earshot.library import index
-from earshot.model import load, model_manifest
 from earshot.search import Searcher
 from earshot.server import ServerConfig, create_app
 from earshot.server.catalogue import id_of
-from earshot.store import MemoryStore
 
-TOKEN = "a-long-token"
-OWN = "http://127.0.0.1:8000"
 FEW, MANY = 3, 100
 LONGEST_TARGET = 60_000
 SAMPLE = pytest.param(FEW, id="sample")
 LONG = pytest.param(MANY, id="long", marks=pytest.mark.reliability)
-
-
-@pytest.fixture(scope="module")
-def searcher(
-    library: Path, home: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Searcher]:
-    """The library in memory."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EARSHOT_HOME", str(home))
-        model = load("tags-mn05", "cpu")
-        store = MemoryStore(model_manifest(model))
-        index([library], store, model)
-        yield Searcher(model, store)
-
-
-def client_of(searcher: Searcher, **config: object) -> TestClient:
-    return TestClient(create_app(searcher, ServerConfig(**config), name="lib"), base_url=OWN)
-
-
-@pytest.fixture(scope="module")
-def client(searcher: Searcher) -> Iterator[TestClient]:
-    with client_of(searcher, upload_bytes=1 << 20, uploads=2) as client:
-        yield client
-
-
-def clip_url(path: Path, what: str = "") -> str:
-    return f"/api/clips/{id_of(str(path))}{what}"
 
 
 # ---- requests made up from the description ------------------------------------------------------

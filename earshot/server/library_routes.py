@@ -59,7 +59,13 @@ def status(request: Request) -> StatusOut:
 @router.get("/facets")
 def facets(request: Request) -> FacetsOut:
     """What can be filtered by, with the number of recordings."""
-    return FacetsOut.model_validate(desk_of(request).catalogue.now().facets)
+    facets = desk_of(request).catalogue.now().facets
+    return FacetsOut.model_validate(
+        {
+            name: [{"value": value, "count": count} for value, count in found]
+            for name, found in facets.items()
+        }
+    )
 
 
 @router.get("/broken")

@@ -184,16 +184,23 @@ class StatusOut(BaseModel):
     job: dict[str, Any]
 
 
-class FacetsOut(BaseModel):
-    """What can be filtered by: values with their numbers of files."""
+class FacetOut(BaseModel):
+    """A value, with the number of recordings that have it."""
 
-    folder: list[tuple[str, int]]
-    licence: list[tuple[str, int]]
-    tag: list[tuple[str, int]]
-    category: list[tuple[str, int]]
-    creator: list[tuple[str, int]]
-    sample_rate_hz: list[tuple[int, int]]
-    channels: list[tuple[int, int]]
+    value: str | int
+    count: int
+
+
+class FacetsOut(BaseModel):
+    """What can be filtered by: the most frequent values first."""
+
+    folder: list[FacetOut]
+    licence: list[FacetOut]
+    tag: list[FacetOut]
+    category: list[FacetOut]
+    creator: list[FacetOut]
+    sample_rate_hz: list[FacetOut]
+    channels: list[FacetOut]
 
 
 class AddIn(Strict):

@@ -54,7 +54,7 @@ function fill(name, values, write = (value) => value) {
   const select = form.elements[name];
   const { value } = select;
   select.replaceChildren(el("option", { value: "" }, "any"));
-  for (const [item, count] of values) {
+  for (const { value: item, count } of values) {
     select.append(el("option", { value: item }, `${write(item)}  (${count})`));
   }
   select.closest("label").hidden = !values.length;
@@ -64,13 +64,13 @@ function fill(name, values, write = (value) => value) {
 export async function refresh(base) {
   const facets = await api.facets();
   const inside = (folder) => (folder.startsWith(`${base}/`) ? folder.slice(base.length + 1) : folder);
-  const folders = [...facets.folder].sort(([a], [b]) => (a < b ? -1 : 1));
+  const folders = [...facets.folder].sort((a, b) => (a.value < b.value ? -1 : 1));
   fill("folder", folders, inside);
   fill("category", facets.category);
   fill("licence", facets.licence);
   fill("rate", facets.sample_rate_hz, rate);
   fill("channels", facets.channels, voices);
-  byId("tags").replaceChildren(...facets.tag.map(([tag]) => el("option", { value: tag })));
+  byId("tags").replaceChildren(...facets.tag.map(({ value }) => el("option", { value })));
   form.elements.tag.closest("label").hidden = !facets.tag.length;
 }
 
