@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -18,11 +19,17 @@ from lightning_fabric import Fabric
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from earshot.batches import Batch, BatchConfig
+from earshot.datasets.pack import Settings
+from earshot.datasets.packing import pack
 from earshot.datasets.soundscape import write_soundscapes
 from earshot.encoders.text import TextConfig
 from earshot.encoders.tiny_text import tiny_text_folder
+from earshot.evaluate.scores import embed_clips
 from earshot.model.dual import AudioSide, DualEncoder, DualEncoderConfig, TextSide
+from earshot.model.folder import DualModel
 from earshot.train import start
+from earshot.train.data import load_one
+from earshot.train.hearing import validation_vectors
 from earshot.train.loop import READ_STEPS
 from earshot.train.objective import build_objective
 from earshot.train.recipe import (
@@ -511,6 +518,35 @@ def test_frozen_towers_are_computed_once(text_folder: Path, data: Path, tmp_path
     towers = [name for name in fresh if name.startswith(("audio.", "text."))]
     assert all(torch.equal(before[name], fresh[name]) for name in towers)
     assert not torch.equal(before["text_head.layers.0.weight"], fresh["text_head.layers.0.weight"])
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_validation_hears_what_a_search_would(
+    text_folder: Path, data: Path, tmp_path: Path, frozen: bool, workers: int
+) -> None:
+    torch.manual_seed(7)
+    network = DualEncoder(model(text_folder, frozen=frozen), text_folder).eval()
+    judged = load_one("soundscapes:validation", data, allow_missing=False)
+    expected = embed_clips(judged.clips, DualModel(network=network, name="in training"))
+    hear = validation_vectors(network, judged, tmp_path / "cache", workers)
+    assert hear is not None
+    heard = hear(network)
+    assert heard.ids == expected.ids
+    np.testing.assert_allclose(heard.vectors, expected.means(), atol=1e-5)
+
+
+def test_validation_reads_the_pack(text_folder: Path, data: Path, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    network = DualEncoder(model(text_folder), text_folder).eval()
+    judged = load_one("soundscapes:validation", data, allow_missing=False)
+    expected = embed_clips(judged.clips, DualModel(network=network, name="in training"))
+    pack(judged.clips, tmp_path / "pack", Settings(sample_rate_hz=network.audio.sample_rate_hz))
+    moved = [replace(clip, path=str(tmp_path / "gone" / clip.id)) for clip in judged.clips]
+    packed = replace(judged, clips=moved, pack=str(tmp_path / "pack"))
+    hear = validation_vectors(network, packed, tmp_path / "cache", 0)
+    assert hear is not None
+    np.testing.assert_allclose(hear(network).vectors, expected.means(), atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from earshot.batches import Pairs, loader
 from earshot.batches.control_c import control_c_deferred
-from earshot.evaluate.scores import ClipVectors
 from earshot.model.dual import DualEncoder
+from earshot.train.hearing import Heard
 from earshot.train.objective import Teachers, build_objective, supervised_objective
 from earshot.train.optimise import Rates, build_optimizer
 from earshot.train.recipe import Recipe
@@ -29,7 +29,7 @@ from earshot.train.validate import Validation, validate
 from earshot.types import Dataset, EarshotError, NotANumberError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    pass
 
 
 # Between looks at the losses: each makes the processor wait for a GPU.
@@ -52,12 +52,12 @@ class Watch(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What is trained on; `heard` gives the validation clips' vectors where a tower is frozen."""
+    """What is trained on; `hear` gives the validation clips' vectors if all have captions."""
 
     pairs: Pairs
     validation: Dataset
     teachers: Teachers | None = None
-    heard: Callable[[DualEncoder], ClipVectors] | None = None
+    hear: Heard | None = None
 
 
 class Training:
@@ -218,13 +218,12 @@ class Training:
 
         The teachers know nothing of these data.
         """
-        heard = self.material.heard(self.result) if self.material.heard else None
         pairs = self.recipe.batches.pairs
-        validation = self.material.validation
+        validation, hear = self.material.validation, self.material.hear
         generator = torch.Generator().manual_seed(self.recipe.seed)
         objective = supervised_objective(self.recipe.loss, self.result, generator)
         try:
-            return validate(self.result, validation, objective, pairs, heard, self.read)
+            return validate(self.result, validation, objective, pairs, hear, self.read)
         except NotANumberError as error:
             what = "what the model makes of the validation data is nan"
             raise self.diverged(what, self.steps) from error

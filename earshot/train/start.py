@@ -20,7 +20,8 @@ from earshot.model.networks import fill_public
 from earshot.model.tensors import torch_device
 from earshot.teach import Teachers, load_teachers
 from earshot.train.data import load_one, load_training
-from earshot.train.frozen import validation_vectors, with_frozen_features
+from earshot.train.frozen import with_frozen_features
+from earshot.train.hearing import validation_vectors
 from earshot.train.loop import DivergedError, Material, Training, Watch
 from earshot.train.plots import draw
 from earshot.train.recipe import Recipe, first_difference
@@ -213,7 +214,7 @@ def prepare(
         pairs=with_frozen_features(network, pairs, cache, workers),
         validation=validation,
         teachers=teachers.for_pairs(pairs) if teachers is not None else None,
-        heard=validation_vectors(network, validation, cache, workers),
+        hear=validation_vectors(network, validation, cache, workers),
     )
 
 

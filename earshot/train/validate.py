@@ -16,6 +16,7 @@ from earshot.metrics import measure
 from earshot.model.dual import DualEncoder
 from earshot.model.folder import DualModel
 from earshot.train.frozen import RememberingModel
+from earshot.train.hearing import Heard
 from earshot.train.recipe import Metric
 from earshot.train.step import Objective, Vectors
 from earshot.types import Dataset
@@ -36,20 +37,20 @@ def validate(
     dataset: Dataset,
     objective: Objective,
     pairs: int,
-    heard: ClipVectors | None = None,
+    hear: Heard | None = None,
     read: dict[str, Tensor] | None = None,
 ) -> Validation:
     """Judge a network on a dataset, each clip whole; the loss is over batches of `pairs`.
 
-    `heard` are the clips' vectors, where they are at hand; `read` keeps what a frozen text tower
-    made of sentences. Where a vector is no number nothing can be ranked: the loss is NaN alone.
+    `hear` gives the clips' vectors, else their files do; `read` keeps what a frozen text tower made
+    of sentences. Where a vector is no number nothing can be ranked: the loss is NaN alone.
     """
     was_training = network.training
     network.eval()
     model = DualModel(network=network, name="in training")
     if read is not None:
         model = RememberingModel(network, read)
-    clips = heard or embed_clips(dataset.clips, model)
+    clips = hear(network) if hear else embed_clips(dataset.clips, model)
     asked = judged(dataset)
     queries = embed_captions(asked.captions, model)
     metrics, loss = {}, math.nan
