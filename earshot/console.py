@@ -133,13 +133,15 @@ class TrainingWatch:
         self.epochs, self.select, self.loggers, self.quiet = epochs, select, loggers, quiet
         self.console = Console(stderr=True)
         self.started_s = time.monotonic()
+        self.steps_done = 0  # Of all epochs: loggers want every figure at one that never falls.
 
     def step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
         """Show where the epoch is."""
+        self.steps_done = epoch * steps + step
         if loss is None:
             return
         for logger in self.loggers:
-            logger.log_metrics({"step_loss": loss}, step=epoch * steps + step)
+            logger.log_metrics({"step_loss": loss}, step=self.steps_done)
         if self.console.is_terminal and not self.quiet:
             rate = (step or 1) / (time.monotonic() - self.started_s)
             text = f"epoch {epoch + 1}/{self.epochs}  step {step}/{steps}  loss {loss:.3f}"
@@ -149,7 +151,7 @@ class TrainingWatch:
         """Show and log the figures of an epoch."""
         took_s, self.started_s = time.monotonic() - self.started_s, time.monotonic()
         for logger in self.loggers:
-            logger.log_metrics({k: v for k, v in row.items() if k != "epoch"}, step=row["epoch"])
+            logger.log_metrics(row, step=self.steps_done)
         if not self.quiet:
             print(
                 f"epoch {row['epoch']:>3}/{self.epochs}  loss {row['loss']:.3f}  validation "

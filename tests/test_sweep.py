@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from test_training import Silent, cache, data, recipe, text_folder
 
+from earshot.datasets.soundscape import write_soundscapes
 from earshot.train.run import RunFolder
 from earshot.train.start import Job
 from earshot.train.sweep import Range, parse_range, sweep
@@ -73,6 +74,10 @@ def test_a_search_is_made_of_runs_and_goes_on(
     other = replace(job, recipe=replace(given, seed=8))
     with pytest.raises(EarshotError, match="a search with other settings"):
         sweep(other, ranges, 4, lambda first: Silent())
+    write_soundscapes(tmp_path / "other" / "train", split="train", scenes=9)
+    write_soundscapes(tmp_path / "other" / "validation", split="validation", scenes=6)
+    with pytest.raises(EarshotError, match="a search with other data or teachers"):
+        sweep(replace(job, data=tmp_path / "other"), ranges, 4, lambda first: Silent())
 
 
 def test_a_search_survives_trials_that_diverge(

@@ -19,6 +19,7 @@ from lightning_fabric import Fabric
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from earshot.batches import Batch, BatchConfig
+from earshot.console import TrainingWatch
 from earshot.datasets.pack import Settings
 from earshot.datasets.packing import pack
 from earshot.datasets.soundscape import write_soundscapes
@@ -560,10 +561,18 @@ def test_validation_reads_the_pack(text_folder: Path, data: Path, tmp_path: Path
         (["select=mAP10"], "select='mAP10': .*'mAP@10'"),
         (["optimizer.rate=-1"], "optimizer.rate is -1.0; it must be above 0"),
         (["optimizer.text_head=-1"], "optimizer.text_head is -1.0"),
-        (["optimizer.clip_norm=0"], "optimizer.clip_norm is 0.0; above 0, or none"),
+        (["optimizer.clip_norm=0"], "optimizer.clip_norm is 0.0; it must be above 0"),
         (["chunk=-4"], "chunk is -4"),
         (["ema=1.5"], "ema is 1.5"),
         (["seed=-1"], "seed is -1"),
+        (["loss.supervised_weight=0"], "loss.distillation_weight are 0: nothing would be learnt"),
+        (["loss.supervised_weight=-1"], "loss.supervised_weight is -1.0"),
+        (["loss.margin=NaN"], "loss.margin is nan; a number is needed"),
+        (["optimizer.rate=Infinity"], "optimizer.rate is inf; a number is needed"),
+        (["schedule.stop_epochs=0"], "schedule.stop_epochs is 0; it must be 2 or more"),
+        (["model.dimension=0"], "dimension is 0"),
+        (["model.audio.hop_s=-1"], "audio.hop_s is -1.0; it must be above 0"),
+        (["data.longest_s=-5"], "data.longest_s is -5.0; it must be above 0"),
         (["schedule.ramp_from_epoch=40"], "come in this order"),
         (["schedule.kind=plateau", "schedule.factor=2"], "the factor is between 0 and 1"),
     ],
@@ -589,6 +598,62 @@ def test_settings_keep_all_else(text_folder: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("not JSON", "no recipe: Expecting value"),
+        ("[1]", "a recipe is a JSON object"),
+        ('{"epoch": 1}', "did you mean epochs"),
+        (b"\xff", "can't decode"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, text: str | bytes, reason: str) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    told = refused(earshot("train", str(path), "--show"))
+    assert reason in told
+    assert str(path) in told
+
+
+class Book:
+    """A logger that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[int, str]] = []
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        self.lines += [(step, name) for name in metrics]
+
+
+def test_loggers_get_every_figure_at_a_step_that_never_falls(
+    text_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    """Weights & Biases drops what comes for a step below the last one."""
+    book = Book()
+    watch = TrainingWatch(2, "mAP@10", [book], quiet=True)
+    run(recipe(text_folder, epochs=2), data, tmp_path / "run", watch)
+    steps = [step for step, _ in book.lines]
+    assert steps == sorted(steps)
+    ends = [step for step, name in book.lines if name == "mAP@10"]
+    assert ends == [steps[-1] // 2, steps[-1]]
+
+
+def test_tensorboard_is_written_whatever_is_printed(
+    text_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorboard")
+    file = tmp_path / "recipe.json"
+    file.write_text(resolved(recipe(text_folder, epochs=1)))
+    out = tmp_path / "run"
+    done = earshot(
+        *("train", str(file), "--data", str(data), "--out", str(out), "--device", "cpu"),
+        *("--log", "tensorboard", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["epochs"] == 1
+    assert list((out / "tensorboard").rglob("events.*"))
+
+
 def test_show_prints_the_recipe_and_nothing_is_loaded() -> None:
     done = earshot("train", "salsa-2024-stage1", "--show", "--set", "epochs=3")
     assert json.loads(done.stdout)["epochs"] == 3, done.stderr
@@ -598,6 +663,7 @@ def test_show_prints_the_recipe_and_nothing_is_loaded() -> None:
     assert "--data FOLDER" in refused(earshot("train", "salsa-2024-stage1"))
     search = ("--data", ".", "--out", "s", "--sweep", "seed=1,2")
     assert "goes on by itself" in refused(earshot("train", "irit-2022", *search, "--resume"))
+    assert "in one process" in refused(earshot("train", "irit-2022", *search, "--processes", "2"))
     assert "there are tensorboard and wandb" in refused(
         earshot("train", "salsa-2024-stage1", "--log", "paper")
     )

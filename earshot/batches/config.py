@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from earshot.types import EarshotError
+from earshot.types import EarshotError, require_above, require_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +24,9 @@ class BatchConfig:
     """How many of a clip's captions an epoch draws; None: all of them."""
 
     def __post_init__(self) -> None:
-        if self.pairs < 1:
-            raise EarshotError(f"pairs is {self.pairs}; a batch needs 1 or more")
-        if self.crop_s is not None and not self.crop_s > 0:
-            raise EarshotError(f"crop_s is {self.crop_s}; it must be above 0, or none")
+        require_least(1, {"pairs": self.pairs, "captions_per_clip": self.captions_per_clip})
+        require_above(0, {"crop_s": self.crop_s})
         if self.pad_to_crop and self.crop_s is None:
             raise EarshotError("pad_to_crop needs a crop_s to pad to; set it, or leave padding off")
         if self.workers < 0:
             raise EarshotError(f"workers is {self.workers}; 0 decodes in the process itself")
-        if self.captions_per_clip is not None and self.captions_per_clip < 1:
-            raise EarshotError(
-                f"captions_per_clip is {self.captions_per_clip}; it must be 1 or more, or none"
-            )

@@ -81,7 +81,11 @@ def train(
     if sweep:
         search(job, sweep, trials, log, as_json=as_json)
         return
-    history = run(job, lambda first: watcher(chosen, out, log, quiet=as_json or not first))
+
+    def watch(first: bool) -> Watch:
+        return watcher(chosen, out, log if first else None, quiet=as_json or not first)
+
+    history = run(job, watch)
     if history:  # In the first process.
         report(history, chosen, out, as_json=as_json)
 
@@ -93,6 +97,8 @@ def search(job: Job, ranges: list[str], trials: int, log: str | None, *, as_json
 
     if job.resume or log:
         raise EarshotError("--sweep goes on by itself and logs to files alone: no --resume, --log")
+    if job.processes * job.machines > 1:
+        raise EarshotError("--sweep trains in one process: leave --processes and --machines out")
 
     def tell(row: Mapping[str, Any]) -> None:
         if not as_json:
@@ -120,16 +126,27 @@ def chosen_recipe(name: str, settings: list[str], data: Path | None, *, tiny: bo
     from earshot.recipes import on_what_is_there
     from earshot.recipes import recipe as by_name
     from earshot.recipes import tiny as made_tiny
-    from earshot.train.recipe import overridden, recipe_from
+    from earshot.train.recipe import overridden
 
-    if Path(name).is_file():
-        found = recipe_from(Path(name).read_text(encoding="utf-8"))
-    else:
-        found = by_name(name)
+    found = recipe_of(Path(name)) if Path(name).is_file() else by_name(name)
     if tiny:
         found = made_tiny(found, tiny_text())
         found = on_what_is_there(found, data) if data is not None else found
     return overridden(found, settings)
+
+
+def recipe_of(path: Path) -> Recipe:
+    """The recipe in a file.
+
+    Raises:
+        EarshotError: the file holds none.
+    """
+    from earshot.train.recipe import recipe_from
+
+    try:
+        return recipe_from(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EarshotError(f"{path}: {error}") from error
 
 
 def tiny_text() -> Path:
@@ -156,7 +173,7 @@ def watcher(recipe: Recipe, out: Path, log: str | None, *, quiet: bool) -> Watch
     """Who is told how training goes."""
     from earshot.console import TrainingWatch
 
-    loggers = [logger(log, recipe, out)] if log and not quiet else []
+    loggers = [logger(log, recipe, out)] if log else []
     return TrainingWatch(recipe.epochs, recipe.select, loggers, quiet=quiet)
 
 

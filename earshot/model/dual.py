@@ -33,7 +33,7 @@ from earshot.encoders.tag_embedding import TagEmbedding, TagEmbeddingConfig
 from earshot.encoders.tags import TAGS
 from earshot.encoders.text import TextConfig, TextTower
 from earshot.model.tag_texts import TagTexts, tag_texts
-from earshot.types import EarshotError, Encoded
+from earshot.types import EarshotError, Encoded, require_above, require_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +92,8 @@ class DualEncoderConfig:
     train_temperature: bool = False
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise EarshotError(f"temperature is {self.temperature}; it must be above 0")
+        require_above(0, {"temperature": self.temperature, "audio.hop_s": self.audio.hop_s})
+        require_least(1, {"dimension": self.dimension})
 
 
 class UnitHead(nn.Module):

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
-from math import inf
+from math import inf, isfinite
 from typing import Any, Literal, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -19,7 +19,7 @@ from earshot.batches import BatchConfig
 from earshot.datasets import KINDS
 from earshot.model.dual import DualEncoderConfig
 from earshot.schedules import PlateauConfig, Ramp
-from earshot.types import EarshotError
+from earshot.types import EarshotError, require_above, require_least
 
 Metric = Literal["mAP@10", "mAP@16", "R@1", "R@5", "R@10"]
 """What validation measures, and the best epoch may be chosen by."""
@@ -46,6 +46,7 @@ class DataConfig:
             raise EarshotError("data.train is empty; name a dataset, such as clotho:development")
         for entry in (*self.train, self.validate, self.test):
             require_split(entry)
+        require_above(0, {"data.longest_s": self.longest_s})
 
 
 def require_split(entry: str) -> None:
@@ -75,6 +76,15 @@ class LossConfig:
     supervised_weight: float = 1.0
     distillation_weight: float = 0.0
 
+    def __post_init__(self) -> None:
+        weights = {
+            "loss.supervised_weight": self.supervised_weight,
+            "loss.distillation_weight": self.distillation_weight,
+        }
+        require_least(0, {**weights, "loss.margin": self.margin})
+        if not any(weights.values()):
+            raise EarshotError(f"{' and '.join(weights)} are 0: nothing would be learnt")
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
@@ -90,13 +100,9 @@ class OptimizerConfig:
     clip_norm: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.rate > 0:
-            raise EarshotError(f"optimizer.rate is {self.rate}; it must be above 0")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise EarshotError(f"optimizer.clip_norm is {self.clip_norm}; above 0, or none")
-        for name in ("weight_decay", "audio_encoder", "audio_head", "text_encoder", "text_head"):
-            if not getattr(self, name) >= 0:
-                raise EarshotError(f"optimizer.{name} is {getattr(self, name)}; it must not be < 0")
+        require_above(0, {"optimizer.rate": self.rate, "optimizer.clip_norm": self.clip_norm})
+        factors = ("weight_decay", "audio_encoder", "audio_head", "text_encoder", "text_head")
+        require_least(0, {f"optimizer.{name}": getattr(self, name) for name in factors})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +136,9 @@ class ScheduleConfig:
             self.ramp(inf)
         if self.kind == "plateau":
             self.plateau()
+        require_above(0, {"schedule.stop_std": self.stop_std})
+        require_least(2, {"schedule.stop_epochs": self.stop_epochs})  # One has no deviation.
+        require_least(0, {"schedule.stop_after": self.stop_after})
 
     def ramp(self, peak: float) -> Ramp:
         """The rate's way, of weights whose highest rate is `peak`.
@@ -190,12 +199,8 @@ class Recipe:
     recipe that it must have been trained by."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise EarshotError(f"epochs is {self.epochs}; it must be 1 or more")
-        if self.seed < 0:
-            raise EarshotError(f"seed is {self.seed}; it must be 0 or more")
-        if self.chunk is not None and self.chunk < 1:
-            raise EarshotError(f"chunk is {self.chunk}; it must be 1 or more pairs, or none")
+        require_least(1, {"epochs": self.epochs, "chunk": self.chunk})
+        require_least(0, {"seed": self.seed})
         if self.ema is not None and not 0 < self.ema < 1:
             raise EarshotError(f"ema is {self.ema}; it must be between 0 and 1, or none")
 
@@ -222,9 +227,15 @@ def recipe_from(text: str) -> Recipe:
     """Read a recipe that `resolved` wrote.
 
     Raises:
-        EarshotError: a field that is unknown or of another type.
+        EarshotError: it is none, or has a field that is unknown or of another type.
     """
-    return checked(json.loads(text))
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise EarshotError(f"no recipe: {error}") from error
+    if not isinstance(values, dict):
+        raise EarshotError("no recipe: a recipe is a JSON object, as recipe.json of a run")
+    return checked(values)
 
 
 def checked(values: Mapping[str, Any]) -> Recipe:
@@ -233,8 +244,10 @@ def checked(values: Mapping[str, Any]) -> Recipe:
     Raises:
         EarshotError: a field that is unknown or of another type, named by its path.
     """
-    for path in paths(values):
+    for path, value in paths(values):
         require_field(path)
+        if isinstance(value, float) and not isfinite(value):
+            raise EarshotError(f"{path} is {value}; a number is needed")
     try:
         return TypeAdapter(Recipe).validate_python(values)
     except ValidationError as error:
@@ -245,11 +258,11 @@ def checked(values: Mapping[str, Any]) -> Recipe:
         raise EarshotError(f"{place}={first.get('input')!r}: {first['msg']}") from error
 
 
-def paths(values: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """The dotted paths of nested values."""
+def paths(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested values with their dotted paths."""
     for key, value in values.items():
         path = f"{above}{key}"
-        yield path
+        yield path, value
         if isinstance(value, Mapping) and not path.endswith(".settings"):
             yield from paths(value, f"{path}.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,19 +84,11 @@ def one_process(fabric: Any, job: Job, watch: Callable[[bool], Watch]) -> list[d
     """The run of one process."""
     run = RunFolder(path=job.out, writes=fabric.is_global_zero)
     recipe = resumed_recipe(run, job.recipe) if job.resume else job.recipe
-    datasets = load_training(recipe.data, job.data, allow_missing=job.allow_missing)
-    validation = load_one(recipe.data.validate, job.data, allow_missing=job.allow_missing)
-    teachers = load_teachers(job.teachers) if job.teachers else None
-    data: dict[str, Any] = {
-        "train": [fingerprint(dataset) for dataset in datasets],
-        "validate": fingerprint(validation),
-    }
-    if teachers is not None:
-        data["teachers"] = [teacher.fingerprint for teacher in teachers.teachers]
+    given = load(job, recipe)
     with run.held(new=not job.resume):
         if not job.resume:
-            run.begin(recipe, data)
-        elif run.data() != data:
+            run.begin(recipe, given.fingerprint)
+        elif run.data() != given.fingerprint:
             raise EarshotError(
                 f"{job.data} does not hold the data that {job.out} was begun on, or the teachers "
                 f"are others (data.json tells); resume with those, or begin a new run"
@@ -103,7 +96,7 @@ def one_process(fabric: Any, job: Job, watch: Callable[[bool], Watch]) -> list[d
         if recipe.batches.workers:
             start_method()  # What forks the workers imports torch while the towers are made ready.
         network = initial_network(recipe).to(fabric.device)
-        material = prepare(network, recipe, datasets, validation, teachers)
+        material = prepare(network, recipe, given)
         # What is drawn here is nobody else's business.
         with torch.random.fork_rng():
             training = Training(network, recipe, material, run, fabric)
@@ -119,6 +112,39 @@ def one_process(fabric: Any, job: Job, watch: Callable[[bool], Watch]) -> list[d
                 raise
         draw_if_first(training, job)
     return training.history if fabric.is_global_zero else []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What a run is trained and judged on."""
+
+    train: Sequence[Dataset]
+    validation: Dataset
+    teachers: Teachers | None
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells these data and teachers from others."""
+        data: dict[str, Any] = {
+            "train": [fingerprint(dataset) for dataset in self.train],
+            "validate": fingerprint(self.validation),
+        }
+        if self.teachers is not None:
+            data["teachers"] = [teacher.fingerprint for teacher in self.teachers.teachers]
+        return data
+
+
+def load(job: Job, recipe: Recipe) -> Given:
+    """The data and teachers of a run.
+
+    Raises:
+        EarshotError: they are not there, or audio is missing.
+    """
+    return Given(
+        train=load_training(recipe.data, job.data, allow_missing=job.allow_missing),
+        validation=load_one(recipe.data.validate, job.data, allow_missing=job.allow_missing),
+        teachers=load_teachers(job.teachers) if job.teachers else None,
+    )
 
 
 def draw_if_first(training: Training, job: Job) -> None:
@@ -200,21 +226,15 @@ def fill_model(network: DualEncoder, folder: Path) -> None:
         raise EarshotError(f"initialise: {best} is another network: {first}") from error
 
 
-def prepare(
-    network: DualEncoder,
-    recipe: Recipe,
-    datasets: Sequence[Dataset],
-    validation: Dataset,
-    teachers: Teachers | None,
-) -> Material:
+def prepare(network: DualEncoder, recipe: Recipe, given: Given) -> Material:
     """The pairs, what frozen towers make of them, and what the teachers do."""
-    pairs = Pairs(datasets, sample_rate_hz=network.audio.sample_rate_hz)
+    pairs = Pairs(given.train, sample_rate_hz=network.audio.sample_rate_hz)
     cache, workers = home() / "cache" / "features", recipe.batches.workers
     return Material(
         pairs=with_frozen_features(network, pairs, cache, workers),
-        validation=validation,
-        teachers=teachers.for_pairs(pairs) if teachers is not None else None,
-        hear=validation_vectors(network, validation, cache, workers),
+        validation=given.validation,
+        teachers=given.teachers.for_pairs(pairs) if given.teachers is not None else None,
+        hear=validation_vectors(network, given.validation, cache, workers),
     )
 
 

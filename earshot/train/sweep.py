@@ -13,7 +13,7 @@ from typing import Any
 
 from earshot.train.loop import DivergedError, best_row
 from earshot.train.recipe import overridden, plain, require_field, resolved
-from earshot.train.start import Job, train
+from earshot.train.start import Job, load, train
 from earshot.types import EarshotError
 
 FORM = "path=a,b,c or path=low..high, with :log for a logarithmic range"
@@ -126,12 +126,16 @@ def sweep(
 
 
 def require_same_search(job: Job, ranges: Sequence[Range], study: Any) -> None:
-    """Check that a search goes on with the recipe and the ranges that it began with.
+    """Check that a search goes on with the recipe, data and ranges that it began with.
 
     Raises:
         EarshotError: they are others, so that its trials could not be compared.
     """
-    asked = {"settings": resolved(job.recipe), "ranges": [repr(choice) for choice in ranges]}
+    asked = {
+        "settings": resolved(job.recipe),
+        "data or teachers": load(job, job.recipe).fingerprint,
+        "ranges": [repr(choice) for choice in ranges],
+    }
     begun = study.user_attrs.get("search")
     if begun is None:
         study.set_user_attr("search", asked)

@@ -7,6 +7,7 @@ B batch, T samples, S segments, D embedding dimension, Q queries, C classes (tag
 from __future__ import annotations
 
 from earshot.types.answers import Answer, Example, Hit, Moment, Question
+from earshot.types.checks import require_above, require_least
 from earshot.types.datasets import Caption, Clip, Dataset, DatasetCard, SplitSize
 from earshot.types.errors import AudioError, EarshotError, NotANumberError
 from earshot.types.library import (
@@ -57,4 +58,6 @@ __all__ = [
     "WORD_FIELDS",
     "WordHit",
     "WordMatch",
+    "require_above",
+    "require_least",
 ]
