@@ -1,5 +1,6 @@
 """The server: every route as a client meets it, and everything that must be refused."""
 
+import asyncio
 import io
 import json
 import os
@@ -51,6 +52,7 @@ from earshot.server.guard import cookie_of
 from earshot.server.jobs import Indexer
 from earshot.server.pictures import COLUMNS, Pictures, draw, grey_png
 from earshot.server.playing import Wav, byte_range
+from earshot.server.running import listen
 from earshot.server.settings import is_loopback, require_token
 from earshot.server.uploads import Uploads
 from earshot.store import MemoryStore
@@ -792,3 +794,27 @@ def test_a_run_that_ends_by_a_fault_is_over(searcher: Searcher, library: Path) -
             time.sleep(0.05)
         assert not indexer.state.running
         assert indexer.state.error.startswith("ended by a fault")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_answers_are_sent_at_once(host: str) -> None:
+    """Without TCP_NODELAY each answer waits 40 ms for the last one's acknowledgement."""
+
+    async def delays() -> int:
+        accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("socket")
+            accepted.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        taken = listen(host, 0)
+        async with await asyncio.start_server(note, sock=taken):
+            _, writer = await asyncio.open_connection(host, taken.getsockname()[1])
+            sends_at_once = await accepted
+            writer.close()
+            return sends_at_once
+
+    if host == "::1" and not socket.has_ipv6:
+        pytest.skip("needs IPv6")
+    assert asyncio.run(delays())

@@ -37,10 +37,12 @@ def listen(host: str, port: int) -> socket.socket:
         EarshotError: it is in use, not this machine's, or not allowed.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        # Only where the protocol is named does asyncio send at once: else each answer waits 40 ms
+        # for the last one's acknowledgement.
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, 0, socket.SOCK_STREAM, socket.IPPROTO_TCP, socket.AI_PASSIVE
         )[0]
-        taken = socket.socket(family)
+        taken = socket.socket(family, kind, protocol)
         try:
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             taken.bind(address)
