@@ -2,8 +2,8 @@
 
 One idea: all of them are functions of the similarity matrix of a batch and of which of its cells
 join a clip with a caption of the same clip, known by integer clip ids and never by hashes. The
-matrix may be rectangular: rows and columns have ids of their own. A loss over several processes or
-over cached embeddings is the same function, called with the gathered ones.
+matrix may be rectangular: rows and columns have ids of their own. What one of several processes
+adds to a loss is in `earshot.train.shares`.
 
 Vectors have unit length, so that their dot products are cosines. Whatever the precision of the
 vectors and the autocast around it, a loss is computed in single precision at least.
@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from earshot.types import EarshotError
 
+SIGMOID_BIAS = -10.0
 Impostors = Literal["random", "semi-hard"]
 Weighting = Literal["pairs", "cells"]
 Teacher = tuple[Tensor, Tensor]
@@ -241,7 +242,7 @@ def sigmoid_pairwise(
     text: Tensor,
     text_ids: Tensor,
     temperature: float | Tensor = 0.1,
-    bias: float | Tensor = -10.0,
+    bias: float | Tensor = SIGMOID_BIAS,
 ) -> Tensor:
     """Each cell is judged by itself, same clip or not: no softmax over the batch.
 

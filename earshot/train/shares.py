@@ -2,7 +2,8 @@
 
 All W pairs are compared, but a process holds B clips against W captions and B captions against W
 clips, never W against W: only vectors are gathered. The shares of all processes add up to the loss
-of `earshot.losses` over all pairs, and so do their gradients.
+of `earshot.losses` over all pairs, and so do their gradients. The triplet loss has no share: its
+impostors are drawn among all pairs, by each process the same (`earshot.train.objective`).
 
 Axis legend: B pairs of this process, W pairs of all processes, D dimension.
 """
@@ -15,14 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from earshot.losses import Weighting, same_clip, similarities
+from earshot.losses import SIGMOID_BIAS, Weighting, same_clip, similarities
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from earshot.train.step import Vectors
-
-SIGMOID_BIAS = -10.0  # as `earshot.losses.sigmoid_pairwise` has it
 
 
 def multiple_positives_share(

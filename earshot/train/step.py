@@ -5,7 +5,8 @@ over parts of the batch. But its gradients with respect to the vectors can be co
 whole batch, and each part of it sent back through the towers with its own (Gao et al.: "Scaling
 deep contrastive learning batch size under memory limited setup", RepL4NLP 2021). Over processes it
 is the same: vectors are gathered, gradients added. Each process compares its own pairs with all,
-B x W twice and never W x W, and sends the others what that says of their vectors.
+B x W twice and not W x W (but for the triplet loss), and sends the others what that says of their
+vectors.
 
 Axis legend: B pairs of this process, W pairs of all processes, D dimension.
 """
