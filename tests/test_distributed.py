@@ -130,6 +130,7 @@ def same_rows(rows: list[dict[str, Any]], others: list[dict[str, Any]]) -> None:
         assert one["validation_loss"] == pytest.approx(other["validation_loss"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one(text_folder: Path, data: Path, tmp_path: Path) -> None:
     """The command itself: data, validation, models and state by the first, the stop by all.
 

@@ -149,7 +149,10 @@ def filled(network: DualEncoder, state: Iterable[torch.Tensor]) -> None:
         pytest.param("salsa", SALSA, "passt_s_p16_s16", False, marks=pytest.mark.slow),
         # PaSST is in the first, the rest in the last; names are stripped in test_weights.py.
         pytest.param("dcase2025", DCASE2025, "passt_s_p16_s16", True, marks=pytest.mark.slow),
-        ("dcase2025", DCASE2025, "beats_iter3_plus_AS2M_finetuned_cpt2", False),
+        pytest.param(
+            *("dcase2025", DCASE2025, "beats_iter3_plus_AS2M_finetuned_cpt2", False),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_full_size_lightning_checkpoints(
