@@ -81,11 +81,7 @@ def train(
     if sweep:
         search(job, sweep, trials, log, as_json=as_json)
         return
-
-    def watch(first: bool) -> Watch:
-        return watcher(chosen, out, log if first else None, quiet=as_json or not first)
-
-    history = run(job, watch)
+    history = run(job, lambda first: watcher(chosen, out, log, first=first, quiet=as_json))
     if history:  # In the first process.
         report(history, chosen, out, as_json=as_json)
 
@@ -169,12 +165,14 @@ def tiny_text() -> Path:
     return folder
 
 
-def watcher(recipe: Recipe, out: Path, log: str | None, *, quiet: bool) -> Watch:
-    """Who is told how training goes."""
+def watcher(
+    recipe: Recipe, out: Path, log: str | None, *, first: bool = True, quiet: bool
+) -> Watch:
+    """Who is told how training goes, in the first process and in the others."""
     from earshot.console import TrainingWatch
 
-    loggers = [logger(log, recipe, out)] if log else []
-    return TrainingWatch(recipe.epochs, recipe.select, loggers, quiet=quiet)
+    loggers = [logger(log, recipe, out)] if log and first else []
+    return TrainingWatch(recipe.epochs, recipe.select, loggers, quiet=quiet or not first)
 
 
 def require_logger(kind: str | None) -> None:
