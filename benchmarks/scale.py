@@ -7,6 +7,9 @@ The indexes are of real recordings by the model `tags`; SIZE vectors are made fr
 threads, builds, then answers one query at a time: half of the queries are further recordings, half
 the texts of `queries/`. Recall is of the exact first ten. `scale.json` keeps a run beside earlier
 ones of other sizes.
+
+Building and searching are steps of their own (`--steps`), so that a shared machine is had alone for
+what is timed; a build ends after `--minutes`, and the next call goes on with it.
 """
 
 from __future__ import annotations
@@ -19,7 +22,11 @@ import os
 import resource
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,7 +38,7 @@ from sound_vectors import Sounds, local_dimension, noise, real_vectors
 RESULT = Path(__file__).with_suffix(".json")
 THREADS = 2
 RECORDED, K, LONG = 100, 10, 40
-FILES_AT_ONCE = 4096
+FILES_AT_ONCE, FAISS_AT_ONCE = 4096, 10_000
 # FAISS as it is used at these sizes: HNSW of 32 links, searched 128 wide; 64 bytes a vector of
 # the first 256 principal axes, 32 of sqrt(N) lists searched.
 HNSW_LINKS, HNSW_BREADTH, PQ_BYTES, PROBES = 32, 128, 64, 32
@@ -133,6 +140,44 @@ def search_numbers(made: Made, search: Callable[[np.ndarray], Sequence[int]]) ->
     return {**latency, "recall": recall(found, made.true)}
 
 
+class Built:
+    """What a build took so far: it may end after `limit_s` and go on in another process."""
+
+    def __init__(self, path: Path, limit_s: float) -> None:
+        self.path, self.limit_s = path, limit_s
+        self.figures = json.loads(path.read_text()) if path.exists() else {"done": False}
+        self.load = os.getloadavg()[0]
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from now on."""
+        self.begun_s, self.cpu_s = time.perf_counter(), time.process_time()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to end."""
+        return time.perf_counter() - self.begun_s > self.limit_s
+
+    def spent(self, what: str) -> None:
+        """Add the seconds, and the processor's, since the start to those of earlier processes."""
+        spent = {f"{what}_s": time.perf_counter() - self.begun_s}
+        spent[f"{what}_cpu_s"] = time.process_time() - self.cpu_s
+        for name, value in spent.items():
+            self.figures[name] = round(self.figures.get(name, 0.0) + value, 1)
+        self.restart()
+
+    def keep(self, **figures: Any) -> None:
+        """Write figures beside what there are."""
+        self.figures |= figures | {"load while building": round(self.load, 1)}
+        most = max(self.figures.get("peak while building_mb", 0), peak_mb())
+        self.figures["peak while building_mb"] = most
+        self.path.write_text(json.dumps(self.figures))
+
+
+def nothing_to_build(made: Made, built: Built) -> None:
+    built.keep(disk_mb=round(made.vectors.nbytes / 1e6), done=True)
+
+
 def numpy_exact(made: Made) -> dict[str, Any]:
     vectors = np.array(made.vectors)
 
@@ -141,48 +186,61 @@ def numpy_exact(made: Made) -> dict[str, Any]:
         near = np.argpartition(-scores, K)[:K]
         return list(near[np.argsort(-scores[near])])
 
-    return {"build_s": 0.0, "disk_mb": round(vectors.nbytes / 1e6), **search_numbers(made, search)}
+    return search_numbers(made, search)
 
 
-def faiss_hnsw(made: Made) -> dict[str, Any]:
+def faiss_hnsw(dimension: int, size: int) -> Any:
     import faiss
 
-    index = faiss.IndexHNSWFlat(made.vectors.shape[1], HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.IndexHNSWFlat(dimension, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efSearch = HNSW_BREADTH
-    return faiss_run(made, index)
+    return index
 
 
-def faiss_pq(made: Made) -> dict[str, Any]:
+def faiss_pq(dimension: int, size: int) -> Any:
     import faiss
 
-    size, dimension = made.vectors.shape
     kind = f"PCAR{4 * PQ_BYTES},IVF{int(size**0.5)},PQ{PQ_BYTES}"
     index = faiss.index_factory(dimension, kind, faiss.METRIC_INNER_PRODUCT)
     faiss.extract_index_ivf(index).nprobe = PROBES
-    return faiss_run(made, index)
+    return index
 
 
-def faiss_run(made: Made, index: Any) -> dict[str, Any]:
+def faiss_build(make: Callable[[int, int], Any], made: Made, built: Built) -> None:
     import faiss
 
     faiss.omp_set_num_threads(THREADS)
-    start_s = time.perf_counter()
+    size, dimension = made.vectors.shape
+    path = faiss_path(make, made)
+    index = faiss.read_index(str(path)) if path.exists() else make(dimension, size)
+    built.restart()
     if not index.is_trained:
-        some = np.random.default_rng(0).permutation(len(made.vectors))[:100_000]
+        # Many small clusterings: on a machine that others use, two threads wait for each other.
+        faiss.omp_set_num_threads(1)
+        some = np.random.default_rng(0).permutation(size)[:100_000]
         index.train(np.array(made.vectors[np.sort(some)]))
-    for start in range(0, len(made.vectors), 50_000):
-        index.add(np.array(made.vectors[start : start + 50_000]))
-    build_s = time.perf_counter() - start_s
-    path = made.folder / "faiss.index"
+        faiss.omp_set_num_threads(THREADS)
+    while index.ntotal < size and not built.due:
+        index.add(np.array(made.vectors[index.ntotal : index.ntotal + FAISS_AT_ONCE]))
+    built.spent("build")
     faiss.write_index(index, str(path))
-    disk_mb = path.stat().st_size / 1e6
-    path.unlink()
-    measured = search_numbers(made, lambda query: index.search(query[None], K)[1][0].tolist())
-    return {"build_s": round(build_s, 1), "disk_mb": round(disk_mb), **measured}
+    built.keep(disk_mb=round(path.stat().st_size / 1e6), done=index.ntotal == size)
 
 
-def embedded_files(made: Made) -> Iterator[list[Any]]:
-    """The made recordings as files with names of sounds, some at a time."""
+def faiss_search(make: Callable[[int, int], Any], made: Made) -> dict[str, Any]:
+    import faiss
+
+    faiss.omp_set_num_threads(THREADS)
+    index = faiss.read_index(str(faiss_path(make, made)))
+    return search_numbers(made, lambda query: index.search(query[None], K)[1][0].tolist())
+
+
+def faiss_path(make: Callable[[int, int], Any], made: Made) -> Path:
+    return made.folder / f"{make.__name__}.index"
+
+
+def embedded_files(made: Made, first: int) -> Iterator[list[Any]]:
+    """The made recordings, from one on, as files with names of sounds, some at a time."""
     from importlib.resources import files as resources
 
     from earshot.types import EmbeddedFile, FileRecord, FileState, Segment
@@ -191,7 +249,8 @@ def embedded_files(made: Made) -> Iterator[list[Any]]:
     names = [row["name"] for row in csv.DictReader(text.splitlines())]
     bounds = np.flatnonzero(np.diff(made.files, prepend=-1, append=-2))
     batch = []
-    for number, (start, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for number in range(first, len(bounds) - 1):
+        start, end = bounds[number : number + 2]
         path = f"/library/{number % 997:03d}/{names[number % len(names)]} {start:08d}.wav"
         seconds = 5.0 * (end - start) + 5
         state = FileState(path=path, size_bytes=1, mtime_ns=1, ctime_ns=1, sha256=f"{number:064d}")
@@ -203,39 +262,54 @@ def embedded_files(made: Made) -> Iterator[list[Any]]:
         if len(batch) == FILES_AT_ONCE:
             yield batch
             batch = []
-    yield batch
+    if batch:
+        yield batch
 
 
-def lance(made: Made) -> dict[str, Any]:
-    return earshot_run(made, half=False)
-
-
-def lance_half(made: Made) -> dict[str, Any]:
-    return earshot_run(made, half=True)
-
-
-def earshot_run(made: Made, *, half: bool) -> dict[str, Any]:
-    """The store as `earshot index` fills it, then whole questions by `Searcher`."""
-    from dataclasses import replace
-
+def earshot_build(made: Made, built: Built, *, half: bool) -> None:
+    """The store as `earshot index` fills it, and its indexes."""
     from earshot.model import load, model_manifest
+    from earshot.store import LanceStore
+
+    uri = made.folder / f"index-{half}"
+    if "files" not in built.figures:
+        shutil.rmtree(uri, ignore_errors=True)
+        manifest = replace(model_manifest(load("tags", "cpu")), half=half)
+        LanceStore.create(str(uri), manifest)
+        built.keep(files=0)
+    store = LanceStore.open(str(uri))
+    files, every = built.figures["files"], len(np.unique(made.files))
+    built.restart()
+    if files < every:
+        for batch in embedded_files(made, files):
+            store.put(batch)
+            files += len(batch)
+            if built.due:
+                break
+        built.spent("write")
+        built.keep(files=files)
+        return
+    store.optimize()
+    store.wait()
+    built.spent("build")
+    disk_mb = megabytes(uri)
+    with warnings.catch_warnings(action="ignore"):  # Nobody else reads it.
+        store.newest().optimize(cleanup_older_than=timedelta(0))
+    built.keep(**{"disk with former versions_mb": disk_mb, "disk_mb": megabytes(uri), "done": True})
+
+
+def megabytes(folder: Path) -> int:
+    return round(sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6)
+
+
+def earshot_search(made: Made, *, half: bool) -> dict[str, Any]:
+    """The store's lists, then whole questions by `Searcher`."""
+    from earshot.model import load
     from earshot.search import Searcher
     from earshot.store import LanceStore
     from earshot.types import Condition
 
-    uri = made.folder / f"index-{half}"
-    shutil.rmtree(uri, ignore_errors=True)
-    model = load("tags", "cpu")
-    store = LanceStore.create(str(uri), replace(model_manifest(model), half=half))
-    start_s = time.perf_counter()
-    for batch in embedded_files(made):
-        store.put(batch)
-    written_s = time.perf_counter() - start_s
-    store.optimize()
-    store.wait()
-    built_s = time.perf_counter() - start_s - written_s
-    writing_mb = peak_mb()
-    store = LanceStore.open(str(uri))
+    model, store = load("tags", "cpu"), LanceStore.open(str(made.folder / f"index-{half}"))
 
     def numbers(limit: int, *where: Condition) -> Callable[[np.ndarray], list[int]]:
         def search(query: np.ndarray) -> list[int]:
@@ -251,10 +325,6 @@ def earshot_run(made: Made, *, half: bool) -> dict[str, Any]:
     searcher.search(QUESTIONS[0])
     first_s = time.perf_counter() - first_s
     return {
-        "write_s": round(written_s, 1),
-        "build_s": round(built_s, 1),
-        "disk_mb": round(sum(f.stat().st_size for f in uri.rglob("*") if f.is_file()) / 1e6),
-        "peak while writing_mb": writing_mb,
         **search_numbers(made, numbers(K)),
         f"first {LONG}": search_numbers(made, numbers(LONG)),
         "one of 100 by number": filtered(made, numbers(K, rare), store, rare),
@@ -262,6 +332,7 @@ def earshot_run(made: Made, *, half: bool) -> dict[str, Any]:
         "words": timed(lambda words: store.search_words(words, K), QUESTIONS * 5)[1],
         "first question_s": round(first_s, 2),
         "question": timed(searcher.search, QUESTIONS * 10)[1],
+        "by question": {text: timed(searcher.search, [text] * 5)[1] for text in QUESTIONS},
     }
 
 
@@ -282,19 +353,37 @@ def peak_mb() -> int:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-ENGINES: dict[str, Callable[[Made], dict[str, Any]]] = {
-    "earshot": lance,
-    "earshot --half": lance_half,
-    "numpy": numpy_exact,
-    "FAISS IVF-PQ": faiss_pq,
-    "FAISS HNSW": faiss_hnsw,
+@dataclass(frozen=True)
+class Engine:
+    """How an engine builds what it searches, and searches it."""
+
+    build: Callable[[Made, Built], None]
+    search: Callable[[Made], dict[str, Any]]
+
+
+ENGINES = {
+    "earshot": Engine(partial(earshot_build, half=False), partial(earshot_search, half=False)),
+    "earshot --half": Engine(partial(earshot_build, half=True), partial(earshot_search, half=True)),
+    "numpy": Engine(nothing_to_build, numpy_exact),
+    "FAISS IVF-PQ": Engine(partial(faiss_build, faiss_pq), partial(faiss_search, faiss_pq)),
+    "FAISS HNSW": Engine(partial(faiss_build, faiss_hnsw), partial(faiss_search, faiss_hnsw)),
 }
 
 
-def run(name: str, folder: Path, answers: Any) -> None:
-    """An engine in a process of its own."""
-    measured = ENGINES[name](Made(folder))
-    answers.put({**measured, "peak_mb": peak_mb(), "load": round(os.getloadavg()[0], 1)})
+def build(name: str, folder: Path, limit_s: float) -> None:
+    """A part of an engine's build, in a process of its own."""
+    built = Built(folder / f"{name}.json", limit_s)
+    if not built.figures["done"]:
+        ENGINES[name].build(Made(folder), built)
+
+
+def search(name: str, folder: Path, answers: Any) -> None:
+    """An engine's searches in a process of its own; what the build took is told, too."""
+    built = json.loads((folder / f"{name}.json").read_text())
+    assert built.pop("done"), f"{name} is not built yet"
+    load = os.getloadavg()[0]
+    measured = ENGINES[name].search(Made(folder))
+    answers.put({**built, **measured, "peak_mb": peak_mb(), "load": round(load, 1)})
 
 
 def keep(kind: str, size: int, key: str, value: Any) -> None:
@@ -310,28 +399,50 @@ def main() -> None:
     parser.add_argument("--indexes", nargs="+", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--steps", nargs="+", default=["build", "search"])
+    parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--noise", action="store_true")
     options = parser.parse_args()
     kind = "noise" if options.noise else "sounds"
     folder = options.work / f"{kind}-{options.size}"
-    spawning = multiprocessing.get_context("spawn")
     if not (folder / "true.npy").exists():
         about = make(folder, options.size, options.indexes, noisy=options.noise)
         keep(kind, options.size, "about", about)
     for name in options.engines:
-        # The command line gives small matrix products one thread, too.
-        small = "1" if name.startswith("earshot") else str(THREADS)
-        threads = {"OMP_NUM_THREADS": small, "OPENBLAS_NUM_THREADS": small}
-        waiting = {"OMP_WAIT_POLICY": "PASSIVE"}  # Spinning takes what others on the machine need.
-        os.environ.update(threads | waiting, LANCE_CPU_THREADS=str(THREADS))
-        answers = spawning.Queue()
-        process = spawning.Process(target=run, args=(name, folder, answers))
-        process.start()
-        process.join()
-        if process.exitcode == 0:
-            measured = answers.get()
-            keep(kind, options.size, name, measured)
-            print(name, json.dumps(measured), flush=True)
+        if "build" in options.steps:
+            build_step(name, folder, 60 * options.minutes)
+        if "search" in options.steps:
+            answers = apart(name, search, name, folder)
+            if answers is not None:
+                keep(kind, options.size, name, answers)
+                print(name, json.dumps(answers), flush=True)
+
+
+def build_step(name: str, folder: Path, limit_s: float) -> None:
+    """Build, in as many processes as it takes, as long as there is time."""
+    path, begun_s = folder / f"{name}.json", time.perf_counter()
+    while (left_s := limit_s - (time.perf_counter() - begun_s)) > 0:
+        former = path.read_text() if path.exists() else ""
+        if former and json.loads(former)["done"]:
+            return
+        apart(name, build, name, folder, left_s)
+        assert path.read_text() != former, f"{name} does not get on"
+
+
+def apart(name: str, work: Callable[..., None], *given: Any) -> Any:
+    """Do something with two threads in a process of its own; gives what it puts in its queue."""
+    # The command line gives small matrix products one thread, too.
+    small = "1" if name.startswith("earshot") else str(THREADS)
+    threads = {"OMP_NUM_THREADS": small, "OPENBLAS_NUM_THREADS": small}
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE"}  # Spinning takes what others on the machine need.
+    os.environ.update(threads | waiting, LANCE_CPU_THREADS=str(THREADS))
+    spawning = multiprocessing.get_context("spawn")
+    answers = spawning.Queue()
+    given = (*given, answers) if work is search else given
+    process = spawning.Process(target=work, args=given)
+    process.start()
+    process.join()
+    return answers.get() if work is search and process.exitcode == 0 else None
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """From a query to ranked clips."""
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -326,6 +328,7 @@ class Lists:
         self.manifest, self.replaced = store.manifest, False
         self.search, self.search_words = store.search, store.search_words
         self.segments, self.files = store.segments, store.files
+        self.paths, self.segment_count = store.paths, store.segment_count
         self.put, self.drop, self.optimize = store.put, store.drop, store.optimize
 
 
@@ -349,6 +352,36 @@ def test_files_of_equal_words_are_ordered_by_their_sound(random_model: Model) ->
     (hit,) = Searcher(random_model, store).search("rain", k=1)
     assert hit.path == "/sounds/rain take 999.wav"
     assert [match.found for match in hit.words] == ["rain"]
+
+
+@pytest.mark.parametrize("text", ["rain", "rain and a dog"])
+def test_a_store_is_asked_a_few_times(random_model: Model, text: str) -> None:
+    """However many files have the words, and even where none stands out by its sound."""
+    store = create_store(":memory:", model_manifest(random_model))
+    rest = noisy(random_model, 3000)
+    names = ("rain take", "dog take", "rain dog")
+    store.put([named(f"{names[i % 3]} {i}.wav", row[None]) for i, row in enumerate(rest)])
+    best = holding(random_model, ["rain", "dog"], rest[0], 1.0)
+    store.put([named("rain dog 9999.wav", best[None])])
+    lists = Lists(store)
+    asked: Counter[str] = Counter()
+
+    def counted(name: str, ask: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*given: Any, **more: Any) -> Any:
+            asked[name] += 1
+            return ask(*given, **more)
+
+        return counting
+
+    for name in ("search", "search_words", "segments"):
+        setattr(lists, name, counted(name, getattr(lists, name)))
+    searcher = Searcher(random_model, lists)
+    searcher.search("wind")  # The library's background is read once.
+    asked.clear()
+    assert searcher.search(text, 10)[0].path == "/sounds/rain dog 9999.wav"
+    assert asked["search"] == 1
+    assert asked["segments"] <= 5
+    assert asked["search_words"] <= 5
 
 
 def test_sentences_are_kept(random_model: Model) -> None:

@@ -75,6 +75,8 @@ def lance_store(request: pytest.FixtureRequest, tmp_path: Path) -> LanceStore:
 
 def test_an_empty_store_answers(store: Store) -> None:
     assert store.files() == {}
+    assert store.paths() == []
+    assert store.segment_count() == 0
     assert store.search(units(2), 5) == [[], []]
     assert store.search(units(0), 5) == []
     store.put([])
@@ -139,6 +141,16 @@ def test_files_come_back_as_they_were(store: Store) -> None:
     ]
     store.put(given)
     assert store.files() == {file.record.state.path: file.record for file in given}
+
+
+def test_paths_and_segments_are_counted(store: Store) -> None:
+    store.put([embedded("a", units(3)), broken("b"), embedded("c", units(2))])
+    assert sorted(store.paths()) == ["a", "b", "c"]
+    assert store.segment_count() == 5
+    store.put([embedded("a", units(1))])
+    store.drop(["b"])
+    assert sorted(store.paths()) == ["a", "c"]
+    assert store.segment_count() == 3, "what a file no longer has is not counted"
 
 
 def test_broken_and_back(store: Store) -> None:

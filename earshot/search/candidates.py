@@ -3,6 +3,10 @@
 A list of segments ends somewhere: whatever is not in it has no better cosine than its last. So
 every clip has a bound on its score before it is looked at, and all unseen clips have one.
 
+Lists in several orders (of words, of several sounds) would have to be very long until that bound
+falls below the best: in a million segments a question took a minute. There they are deep at once,
+what stands in any of them is scored in full, and a clip in none of them is not looked for.
+
 Axis legend: Q queries (W wanted, then X excluded), F files, D embedding dimension.
 """
 
@@ -22,19 +26,24 @@ from earshot.store.exact import ROUNDING
 from earshot.store.held import FileWords, Held, held
 from earshot.types import SegmentHit, Store, WordHit
 
-# Files found by words are cheap to list, and a list that is complete bounds the rest.
-LEAST_WORD_HITS = 64
+# Lists in several orders have so many segments and files, measured in `benchmarks/fused_lists.py`.
+DEEP_SEGMENTS = 400
+DEEP_WORDS = 256
+# Clips of lists are looked at so many at a time: a store takes little longer for them than for one.
+AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
     """Clips with the most that each can score, and the most that any other clip can.
 
-    `unseen` is minus infinity where there is no other clip.
+    `unseen` is minus infinity where there is no other clip. `deep` says that no other is looked
+    for if these are enough.
     """
 
     bounds: Mapping[str, float]
     unseen: float
+    deep: bool = False
 
     def by_bound(self) -> list[str]:
         """Paths, those that can score best first."""
@@ -42,7 +51,9 @@ class Candidates:
 
 
 class Source(Protocol):
-    """Where the clips for one question come from."""
+    """Where the clips for one question come from, at least `at_once` of them at a time."""
+
+    at_once: int
 
     @property
     def scorer(self) -> Scorer:
@@ -75,6 +86,8 @@ def sources_of(plans: Sequence[Plan], store: Store, library: np.ndarray) -> Iter
 
 class Whole:
     """All files of a library in memory; `cosines` (Q, F) are their best, off by `ROUNDING`."""
+
+    at_once = 1
 
     def __init__(self, library: Held, scorer: Scorer, cosines: np.ndarray) -> None:
         self.library, self.scorer = library, scorer
@@ -123,6 +136,8 @@ class Whole:
 class Listed:
     """What a store's lists hold: the best segments for each wanted sound, files found by words."""
 
+    at_once = AT_ONCE
+
     def __init__(self, store: Store, scorer: Scorer) -> None:
         self.store, self.scorer = store, scorer
         self._words: dict[str, WordHit] = {}
@@ -132,6 +147,8 @@ class Listed:
         """What lists of the best `limit` allow."""
         scorer, plan = self.scorer, self.scorer.plan
         wanted = len(plan.wanted)
+        deep = wanted > 1 or bool(plan.words)
+        limit = max(limit, DEEP_SEGMENTS) if deep else limit
         lists = self.store.search(plan.wanted, limit, plan.where) if wanted else []
         listed = word_hits(self.store, plan, limit)
         words = {hit.path: hit for hit in listed.hits if hit.path not in plan.hidden}
@@ -156,6 +173,7 @@ class Listed:
         return Candidates(
             bounds=dict(zip(paths, bounds[:-1].tolist(), strict=True)),
             unseen=-np.inf if complete else float(bounds[-1]),
+            deep=deep,
         )
 
     def looked_at(self, paths: Sequence[str]) -> Iterator[Scored]:
@@ -191,7 +209,7 @@ def word_hits(store: Store, plan: Plan, limit: int) -> WordHits:
     """The files that a plan's words find."""
     if not plan.words:
         return WordHits()
-    limit = max(limit, LEAST_WORD_HITS)
+    limit = max(limit * DEEP_WORDS // DEEP_SEGMENTS, DEEP_WORDS)
     hits = store.search_words(plan.words, limit, plan.where)
     if len(hits) < limit:
         return WordHits(hits=hits)

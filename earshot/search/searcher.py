@@ -1,7 +1,8 @@
 """Search: a question becomes vectors and words, the store gives candidates, the best are answers.
 
 Candidates are looked at in the order of what they could score at most, until no other could be
-among the best `k` any more; so the answer is as exact as the store is.
+among the best `k` any more; so the answer is as exact as the store is, and its lists
+(`search.candidates`).
 
 Axis legend: Q queries (W wanted, then X excluded), N clips, S segments, D embedding dimension.
 """
@@ -9,9 +10,8 @@ Axis legend: Q queries (W wanted, then X excluded), N clips, S segments, D embed
 from __future__ import annotations
 
 import hashlib
-import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +30,7 @@ from earshot.types import (
     Answer,
     Condition,
     EarshotError,
-    FileRecord,
     Hit,
-    Manifest,
     Model,
     Question,
     Store,
@@ -154,7 +152,8 @@ class Searcher:
         while True:
             candidates = source.candidates(limit)
             best = self._best(candidates, source, looked_at, k)
-            if len(best) >= k and best[k - 1][0].score >= candidates.unseen:
+            enough = len(best) >= k
+            if enough and (candidates.deep or best[k - 1][0].score >= candidates.unseen):
                 break
             if candidates.unseen == -np.inf:
                 break
@@ -168,7 +167,7 @@ class Searcher:
     ) -> list[list[Scored]]:
         """Groups of copies, best first, of which the first `k` are certain among the candidates."""
         waiting = [path for path in candidates.by_bound() if path not in looked_at]
-        step = k + AT_ONCE
+        step = max(k + AT_ONCE, source.at_once)
         while True:
             best = folded(looked_at.values(), k)
             if not waiting:
@@ -186,12 +185,11 @@ class Searcher:
         """
         now_s = time.monotonic()
         if self._background is None or now_s > self._background.until_s:
-            files = self.store.files()
-            vectors = self._draw(sorted(files, key=drawn))
+            vectors = self._draw(sorted(self.store.paths(), key=drawn))
             enough = len(vectors) >= BACKGROUND_SEGMENTS
             self._background = Background(
                 vectors=vectors,
-                segments=segments_of(files.values(), self.store.manifest),
+                segments=self.store.segment_count(),
                 until_s=now_s + (BACKGROUND_S if enough else SMALL_BACKGROUND_S),
             )
         return self._background
@@ -220,16 +218,6 @@ class Background:
     vectors: np.ndarray
     segments: int
     until_s: float
-
-
-def segments_of(files: Iterable[FileRecord], manifest: Manifest) -> int:
-    """How many segments files are cut into, to within one a file."""
-    cuts = (
-        math.ceil(max(file.duration_s - manifest.segment_s, 0.0) / manifest.hop_s)
-        for file in files
-        if not file.broken
-    )
-    return sum(1 + cut for cut in cuts)
 
 
 def drawn(path: str) -> str:

@@ -40,6 +40,7 @@ from earshot.store.rows import (
     files_before,
     files_in,
     manifest_of,
+    paths_in,
     row_counts,
     schema_of,
     segment_table,
@@ -67,6 +68,7 @@ GRACE = timedelta(hours=1)
 TIDY_ATTEMPTS = 3
 # Constant text; whatever comes from a user goes through expressions.
 BLANKS = "number > 0 AND start_s IS NULL"
+SEARCHABLE = "start_s >= 0"
 
 
 class LanceStore:
@@ -168,6 +170,18 @@ class LanceStore:
         with explained(self.uri, "read"):
             self._follow()
             return files_in(self._table)
+
+    def paths(self) -> list[str]:
+        """See `Store.paths`."""
+        with explained(self.uri, "read"):
+            self._follow()
+            return paths_in(self._table)
+
+    def segment_count(self) -> int:
+        """See `Store.segment_count`."""
+        with explained(self.uri, "read"):
+            self._follow()
+            return int(self._table.count_rows(SEARCHABLE))
 
     def search(
         self, vectors: np.ndarray, limit: int, where: Sequence[Condition] = ()

@@ -8,9 +8,10 @@ words together give candidates, which are scored like any files in memory.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
-from earshot.store.rows import FILE_COLUMNS, records_of
+from earshot.store.rows import WORD_COLUMNS, worded_of
 from earshot.store.terms import (
     BEGINNING,
     MAX_PREFIX_LETTERS,
@@ -25,6 +26,8 @@ from earshot.types import WordHit
 WORDS_COLUMN = "words"
 # A word in more files than this is common, whatever their number.
 MAX_COUNTED = 10_000
+# Words whose files were counted are kept.
+KEPT = 4096
 # LanceDB's order is not ours: it knows no fields.
 CANDIDATES_PER_HIT = 4
 MIN_CANDIDATES = 400
@@ -42,6 +45,7 @@ class ScannedWords:
         paths = table.search().where(first & (col("broken") == lit(""))).select(["path"])
         found = paths.to_arrow()["path"].to_pylist()
         self.files, self.root = len(found), common_root(found)
+        self._meant = lru_cache(KEPT)(self._look_up)
 
     def search(self, query: str, limit: int, where: Any) -> list[WordHit]:
         """The best `limit` files, as `Store.search_words`; `where` is LanceDB's, or None."""
@@ -53,11 +57,10 @@ class ScannedWords:
         if not parts:
             return []
         most = max(limit * CANDIDATES_PER_HIT, MIN_CANDIDATES)
-        found = self._find(BooleanQuery(parts), most, FILE_COLUMNS, where)
-        candidates = list(records_of(found).values())
+        candidates = worded_of(self._find(BooleanQuery(parts), most, WORD_COLUMNS, where))
         return WordIndex(candidates, self.root).search(query, limit, rarities=rarities)
 
-    def _meant(self, word: str) -> tuple[Any, int]:
+    def _look_up(self, word: str) -> tuple[Any, int]:
         """What to ask for a word: itself, else what it begins or was meant to be; and its files."""
         from lancedb.query import BooleanQuery, MatchQuery, Occur
 

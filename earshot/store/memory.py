@@ -69,6 +69,14 @@ class MemoryStore:
         """See `Store.files`."""
         return {path: file.record for path, file in self._files.items()}
 
+    def paths(self) -> list[str]:
+        """See `Store.paths`."""
+        return list(self._files)
+
+    def segment_count(self) -> int:
+        """See `Store.segment_count`."""
+        return sum(len(file.segments) for file in self._files.values())
+
     def search(
         self, vectors: np.ndarray, limit: int, where: Sequence[Condition] = ()
     ) -> list[list[SegmentHit]]:

@@ -151,6 +151,19 @@ class MilvusStore:
         with told(self.uri, "read"):
             return dict(self._all_records())
 
+    def paths(self) -> list[str]:
+        """See `Store.paths`."""
+        with told(self.uri, "read"):
+            return list(self._all_records())
+
+    def segment_count(self) -> int:
+        """See `Store.segment_count`."""
+        with told(self.uri, "read"):
+            counted = self._client.query(
+                self._name, filter="start_s >= 0", output_fields=["count(*)"]
+            )
+            return int(counted[0]["count(*)"])
+
     def search(
         self, vectors: np.ndarray, limit: int, where: Sequence[Condition] = ()
     ) -> list[list[SegmentHit]]:

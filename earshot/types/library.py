@@ -160,7 +160,13 @@ class Store(Protocol):
         """Forget files; unknown paths are ignored."""
 
     def files(self) -> dict[str, FileRecord]:
-        """All files by path, the broken ones included."""
+        """All files by path, the broken ones included: seconds where there are many."""
+
+    def paths(self) -> list[str]:
+        """The paths of all files, the broken ones included, in no order."""
+
+    def segment_count(self) -> int:
+        """How many segments can be searched."""
 
     def search(
         self, vectors: np.ndarray, limit: int, where: Sequence[Condition] = ()
