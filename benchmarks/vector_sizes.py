@@ -5,7 +5,9 @@
 DATA holds `esc10` and `sounds`; the indexes of the two are made by `earshot index`. A clip scores
 by its best segment, by sound alone. `first K` keeps the first K numbers of each vector, as models
 allow that were trained for it (Kusupati and others, Matryoshka Representation Learning, 2022);
-`rotated K` first turns the space onto the principal axes of the *other* library's vectors.
+`rotated K` first turns the space onto the principal axes of the *other* library's vectors, and
+`--dimensions K` onto those of the model's calibration, as `earshot index` does by that option.
+`probability` is how far that moves the probabilities of clips on average.
 """
 
 from __future__ import annotations
@@ -20,12 +22,16 @@ from typing import Any
 import numpy as np
 from retrieval_queries import QuerySet, load_esc10, load_sounds
 
+from earshot.calibrate import Calibration, probability
 from earshot.metrics import average_precision, bootstrap_interval
 from earshot.model import load
+from earshot.model.calibration import calibration_of
+from earshot.model.shortened import ShortenedModel
 from earshot.store import open_store
 
 RESULT = Path(__file__).with_suffix(".json")
 SIZES = (512, 384, 256, 128, 64, 32)
+OPTION_SIZES = (192, 128, 96, 64, 32)
 
 
 class Heard:
@@ -39,6 +45,7 @@ class Heard:
         counts = [len(files[name].vectors) for name in names]
         self.starts = np.cumsum([0, *counts[:-1]])
         model = load(store.manifest.model, "cpu")
+        self.model = model
         self.queries = model.embed_text([query.text for query in queries.queries])
         self.relevance = queries.relevance()
 
@@ -47,6 +54,21 @@ class Heard:
         scores = smaller(self.queries) @ smaller(self.segments).T
         best = np.maximum.reduceat(scores.astype(np.float64), self.starts, axis=1)
         return np.asarray(average_precision(best, self.relevance))
+
+    def moved(self, shorter: ShortenedModel) -> float:
+        """The mean change of probabilities (Q, clips) where vectors are shortened."""
+        whole = calibration_of(self.model)
+        assert whole is not None
+
+        def likely(calibration: Calibration, smaller: Callable[[np.ndarray], np.ndarray]) -> Any:
+            scores = smaller(self.queries) @ smaller(self.segments).T
+            best = np.maximum.reduceat(scores, self.starts, axis=1)
+            rows = zip(smaller(self.queries), best, strict=True)
+            return np.stack([probability(calibration, query, row) for query, row in rows])
+
+        before = likely(whole, lambda rows: rows)
+        after = likely(shorter.calibration, lambda rows: unit(rows @ shorter.axes))
+        return float(np.abs(after - before).mean())
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -86,6 +108,9 @@ def main() -> None:
         for size in SIZES:
             kinds[f"first {size}"] = partial(first, size=size, axes=None)
             kinds[f"rotated {size}"] = partial(first, size=size, axes=axes)
+        shorter = {f"--dimensions {k}": ShortenedModel(one.model, k) for k in OPTION_SIZES}
+        for kind, model in shorter.items():
+            kinds[kind] = partial(first, size=model.dimension, axes=model.axes)
         whole = one.precision(kinds["float32"])
         result[name] = {}
         for kind, smaller in kinds.items():
@@ -96,6 +121,8 @@ def main() -> None:
                 "change": round(float((values - whole).mean()), 4),
                 "interval": [round(float(end), 4) for end in (interval.low, interval.high)],
             }
+            if kind in shorter:
+                result[name][kind]["probability"] = round(one.moved(shorter[kind]), 4)
             print(name, kind, result[name][kind])
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
 

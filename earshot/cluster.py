@@ -29,7 +29,7 @@ from earshot.embed import (
 )
 from earshot.library import Hear, noted
 from earshot.metadata import Tables
-from earshot.model import load, require_same_model
+from earshot.model import load_for
 from earshot.types import (
     EarshotError,
     EmbeddedFile,
@@ -222,9 +222,7 @@ class Worker:
         """
         if self._model is None:
             compute_with_one_thread()
-            model = load(self.job.manifest.model, self.job.device)
-            require_same_model(self.job.manifest, model)
-            self._model = model
+            self._model = load_for(self.job.manifest, device=self.job.device)
         return self._model
 
     def __call__(self, rows: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ import numpy as np
 from earshot.embed import Reports, embed_files
 from earshot.library import noted
 from earshot.metadata import Tables
-from earshot.model import load, require_same_model
+from earshot.model import load_for
 from earshot.types import (
     EarshotError,
     EmbeddedFile,
@@ -69,9 +69,7 @@ class Setting:
         Raises:
             EarshotError: it is not to be had, or is another one.
         """
-        model = load(self.name, self.device)
-        require_same_model(self.manifest, model)
-        return model
+        return load_for(self.manifest, self.name, self.device)
 
 
 class IsolatedHearing:

@@ -21,10 +21,12 @@ from earshot.metadata import Tables, read_notes
 from earshot.model import (
     load,
     load_default,
+    load_for,
     model_manifest,
     require_same_cut,
     require_same_model,
 )
+from earshot.model.shortened import ShortenedModel
 from earshot.objects import is_uri
 from earshot.store import create_store, is_storable, open_store, store_exists
 from earshot.types import (
@@ -47,11 +49,15 @@ Hear = Callable[[Sequence[str], Callable[[float], None]], Iterable[EmbeddedFile]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How an index keeps recordings: cut as `model_manifest` says, vectors whole or by `half`."""
+    """How an index keeps recordings: cut as `model_manifest` says, and how large vectors are.
+
+    In half precision by `half`; of so many `dimensions`, or as many as the model's have.
+    """
 
     segment_s: float | None = None
     hop_s: float | None = None
     half: bool = False
+    dimensions: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +132,8 @@ def open_or_create(
     """
     if not store_exists(uri):
         model = load(model_name, device) if model_name else load_default(device, tell)
+        if layout.dimensions is not None:
+            model = ShortenedModel(model, layout.dimensions)
         manifest = model_manifest(model, layout.segment_s, layout.hop_s)
         model.embed_audio([])  # Whatever is missing shows now, before anything is made.
         try:
@@ -135,9 +143,7 @@ def open_or_create(
                 raise
             # Another process made it at the same moment: then it is opened like any other.
     store = open_laid_out(uri, layout)
-    model = load(model_name or store.manifest.model, device)
-    require_same_model(store.manifest, model)
-    return store, model
+    return store, load_for(store.manifest, model_name, device)
 
 
 def open_laid_out(uri: str, layout: Layout) -> Store:
@@ -151,6 +157,11 @@ def open_laid_out(uri: str, layout: Layout) -> Store:
     if layout.half and not store.manifest.half:
         raise EarshotError(
             f"{uri} keeps its vectors in full precision; leave --half out, or make a new index"
+        )
+    if layout.dimensions not in (None, store.manifest.dimension):
+        raise EarshotError(
+            f"{uri} keeps vectors of {store.manifest.dimension} numbers, not {layout.dimensions}; "
+            f"leave --dimensions out, or make a new index"
         )
     return store
 

@@ -19,7 +19,7 @@ from earshot.embed import is_unchanged
 from earshot.files import locked
 from earshot.folders import scan
 from earshot.library import Hear, Plan, Progress, carry_out
-from earshot.model import load, model_manifest
+from earshot.model import load, load_for, model_manifest
 from earshot.store import LanceStore, require_lasting, store_exists
 from earshot.types import EarshotError, FileRecord, Manifest, Model
 
@@ -138,7 +138,7 @@ def to_model(uri: str, name: str | None, device: str = "auto") -> Model:
         EarshotError: there is no index, or no such model.
     """
     require_lasting(uri)
-    return load(name or LanceStore.open(uri).manifest.model, device)
+    return load(name, device) if name else load_for(LanceStore.open(uri).manifest, device=device)
 
 
 def draft_of(uri: str) -> str:

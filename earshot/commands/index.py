@@ -36,6 +36,9 @@ Half = Annotated[
     bool,
     typer.Option("--half", help="A new index keeps vectors in half precision: half the space."),
 ]
+Dimensions = Annotated[
+    int | None, typer.Option(help="Numbers of a vector in a new index, as 128; the model's own.")
+]
 Prune = Annotated[
     bool, typer.Option("--prune", help="Also forget files of folders that are gone or empty.")
 ]
@@ -66,6 +69,7 @@ def index(
     window: Window = None,
     hop: Hop = None,
     half: Half = False,
+    dimensions: Dimensions = None,
     prune: Prune = False,
     watch: Watch = False,
     watch_every: WatchEvery = None,
@@ -100,7 +104,7 @@ def index(
     if not store_exists(to) and not following:
         require_recordings(paths)
     with on_ray(cluster):
-        layout = Layout(segment_s=window, hop_s=hop, half=half)
+        layout = Layout(segment_s=window, hop_s=hop, half=half, dimensions=dimensions)
         store = open_to_hear(to, model, device, layout)
         apart = IsolatedHearing(store.manifest, name=model, device=device, workers=workers)
         with apart:  # It starts nothing until there is something to hear.

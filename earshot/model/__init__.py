@@ -25,6 +25,7 @@ from earshot.model.joint import JointModel
 from earshot.model.labelled import NAMES as LABELLED
 from earshot.model.labelled import LabelModel
 from earshot.model.onnx_model import OnnxModel, is_export
+from earshot.model.shortened import ShortenedModel
 from earshot.model.tags import TagConfig, TagModel
 from earshot.types import EarshotError, Manifest, Model
 from earshot.weights import naming
@@ -65,6 +66,20 @@ def load(name: str, device: str = "auto") -> Model:
     if kind in JOINT_KINDS or is_repository(name):
         return JointModel(name, device)
     return TagModel(name, model_config(name), device)
+
+
+def load_for(manifest: Manifest, name: str | None = None, device: str = "auto") -> Model:
+    """The model that an index was made with, where it says or by another `name` that it has now.
+
+    Raises:
+        EarshotError: it is not to be had, or is another one.
+    """
+    model = load(name or manifest.model, device)
+    # Of another model the fingerprint tells, whatever its vectors could be shortened to.
+    if 0 < manifest.shortened_from == model.dimension:
+        model = ShortenedModel(model, manifest.dimension)
+    require_same_model(manifest, model)
+    return model
 
 
 def load_default(device: str = "auto", tell: Callable[[str], None] = warnings.warn) -> Model:
@@ -159,6 +174,7 @@ def model_manifest(
         dimension=model.dimension,
         segment_s=segment_s,
         hop_s=hop_s,
+        shortened_from=model.model.dimension if isinstance(model, ShortenedModel) else 0,
     )
 
 

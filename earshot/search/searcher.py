@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from earshot.calibrate import Calibration
-from earshot.model import load, require_same_model
+from earshot.model import load_for, require_same_model
 from earshot.model.calibration import calibration_of
+from earshot.model.shortened import ShortenedModel
 from earshot.search.answers import folded, hits_of, is_answer
 from earshot.search.candidates import Candidates, Source, sources_of
 from earshot.search.question import Plan, plans_of
@@ -69,9 +70,9 @@ class Searcher:
         """
         store = open_store(uri)
         if model is not None:
-            return cls.with_calibration(load(model), store)
+            return cls.with_calibration(load_for(store.manifest, model), store)
         try:
-            loaded = load(store.manifest.model)
+            loaded = load_for(store.manifest)
         except EarshotError as error:
             if not Path(store.manifest.model).is_absolute():
                 raise
@@ -85,6 +86,8 @@ class Searcher:
     def with_calibration(cls, model: Model, store: Store) -> Searcher:
         """A searcher whose hits have probabilities if the model's calibration is there."""
         require_same_model(store.manifest, model)
+        if isinstance(model, ShortenedModel):
+            return cls(model, store, model.calibration)
         return cls(model, store, calibration_of(model))
 
     def search(self, query: str, k: int = 10, where: Sequence[Condition] = ()) -> list[Hit]:

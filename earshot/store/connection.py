@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from textwrap import shorten
 from typing import Any
@@ -12,6 +12,8 @@ from earshot.types import EarshotError
 
 # Whether a bucket is there is asked once with patience for few seconds; work in it has minutes.
 ASKING = {"client_max_retries": "1", "client_retry_timeout": "3"}
+# How often is tried what other writers get in the way of.
+ATTEMPTS = 3
 # What object stores' answers come to, by what stands in LanceDB's pages of them.
 CAUSES = {
     r"NoSuchBucket|404 Not Found": "there is no bucket `{bucket}`; make it first",
@@ -75,3 +77,15 @@ def explained(uri: str, task: str) -> Iterator[None]:
             f"{uri}: cannot {task} the index: {cause}. Check that the place can be read and "
             "written; if its files are damaged, delete the index and index again"
         ) from error
+
+
+def giving_way(work: Callable[[], None]) -> None:
+    """Try something that other writers may get in the way of; what they prevent is left undone."""
+    for _ in range(ATTEMPTS):
+        try:
+            work()
+        except RuntimeError as error:
+            if "commit conflict" not in str(error):
+                raise
+        else:
+            return

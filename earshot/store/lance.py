@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from earshot.store.checks import check_files, check_search, is_storable, unit_queries
-from earshot.store.connection import connect, explained
+from earshot.store.connection import connect, explained, giving_way
 from earshot.store.disk import TableDisk
 from earshot.store.exact import search_exactly
 from earshot.store.expressions import any_of, rows_of, searchable
@@ -65,7 +65,6 @@ BATCH_QUERIES = 64
 REFRESH = timedelta(seconds=5)
 # Old versions live this long past their end, for readers that are in the middle of one.
 GRACE = timedelta(hours=1)
-TIDY_ATTEMPTS = 3
 # Constant text; whatever comes from a user goes through expressions.
 BLANKS = "number > 0 AND start_s IS NULL"
 SEARCHABLE = "start_s >= 0"
@@ -383,18 +382,6 @@ class LanceStore:
         """After a change: waits for who is reading the state before it, which must not stay."""
         with self._reading:
             self._read = None
-
-
-def giving_way(work: Callable[[], None]) -> None:
-    """Try something that other writers may get in the way of; what they prevent is left undone."""
-    for _ in range(TIDY_ATTEMPTS):
-        try:
-            work()
-        except RuntimeError as error:
-            if "commit conflict" not in str(error):
-                raise
-        else:
-            return
 
 
 def age_of_oldest_tag(table: Any) -> timedelta:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
@@ -209,10 +209,10 @@ def records_of(rows: Any) -> dict[str, FileRecord]:
 
 def worded_of(rows: Any) -> list[FileRecord]:
     """File records with their words alone, from an arrow table of `WORD_COLUMNS`."""
-    unknown = {"size_bytes": 0, "mtime_ns": 0, "ctime_ns": 0, "sha256": ""}
+    unknown = FileState(path="", size_bytes=0, mtime_ns=0, ctime_ns=0, sha256="")
     paths = rows["path"].to_pylist()
     return [
-        FileRecord(state=FileState(path=path, **unknown), notes=notes)
+        FileRecord(state=replace(unknown, path=path), notes=notes)
         for path, notes in zip(paths, _notes(rows), strict=True)
     ]
 

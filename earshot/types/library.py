@@ -126,7 +126,8 @@ class Manifest:
     """What a store was made with; vectors of another fingerprint must never enter it.
 
     Every file is cut into segments of `segment_s` that start every `hop_s`. With `half`, vectors
-    are kept in half precision: half the space, numbers to three digits.
+    are kept in half precision: half the space, numbers to three digits. `shortened_from` is how
+    many numbers the model's own vectors have where these have fewer, else 0.
     """
 
     model: str
@@ -135,6 +136,7 @@ class Manifest:
     segment_s: float
     hop_s: float
     half: bool = False
+    shortened_from: int = 0
 
 
 class Store(Protocol):
