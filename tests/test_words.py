@@ -1,15 +1,17 @@
 """Search by words: every kind of store finds the same files, for the same reasons."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rapidfuzz.process import extract
+from stored import lance
 from test_store import KINDS, broken, embedded, units
 
 from earshot.store.terms import common_root, stored_words, words_of
-from earshot.store.words import WordIndex, query_words
+from earshot.store.words import MAX_GUESSED, WordIndex, query_words
 from earshot.types import Condition, EarshotError, EmbeddedFile, Notes, Store, WordHit, WordMatch
 
 
@@ -129,6 +131,47 @@ def test_forms_and_typos_are_allowed_for(store: Store, query: str, asked: str, s
 def test_short_words_and_numbers_have_no_typos(store: Store) -> None:
     fill(store, file("/l/cat.wav"), file("/l/take 1234.wav", title="x"))
     assert found(store, "cut") == found(store, "1235") == found(store, "1") == []
+
+
+def test_few_unknown_words_are_compared_with_all_words(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [f"thunder{letter}{letter}" for letter in "abcdefghijklmnop"]
+    fill(store, *(file(f"/l/{word}.wav") for word in words), file("/l/known.wav"))
+    compared: list[str] = []
+
+    def counted(word: str, *args: object, **kwargs: object) -> object:
+        compared.append(word)
+        return extract(word, *args, **kwargs)
+
+    monkeypatch.setattr("rapidfuzz.process.extract", counted)
+    misspelt = " ".join(word.replace("thunder", "tunder") for word in words)
+    answers = found(store, f"{misspelt} known", limit=50)
+    assert sorted(answers) == sorted(
+        [*(f"/l/{word}.wav" for word in words[:MAX_GUESSED]), "/l/known.wav"]
+    )
+    assert len(compared) == MAX_GUESSED
+
+
+def test_few_unknown_words_are_asked_of_lancedb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [f"thunder{letter}{letter}" for letter in "abcdefghijklmnop"]
+    names = [*words, *(f"filler{i}" for i in range(300))]
+    store = lance(tmp_path / "index", exact_rows=-1)
+    fill(store, *(file(f"/l/{name}.wav") for name in names))
+    store.wait()
+    query = pytest.importorskip("lancedb.query")
+    made: Callable[..., object] = query.MatchQuery
+    fuzzy: list[object] = []
+
+    def counted(word: str, column: str, **options: object) -> object:
+        fuzzy.extend(options)
+        return made(word, column, **options)
+
+    monkeypatch.setattr(query, "MatchQuery", counted)
+    answers = found(store, " ".join(word.replace("thunder", "tunder") for word in words), 50)
+    assert len(answers) == len(fuzzy) == MAX_GUESSED
 
 
 def test_the_right_word_goes_before_typos_and_beginnings(store: Store) -> None:

@@ -20,7 +20,7 @@ from earshot.store.terms import (
     is_number,
     stem,
 )
-from earshot.store.words import TYPO_LETTERS, WordIndex, query_words, rarity
+from earshot.store.words import MAX_GUESSED, TYPO_LETTERS, WordIndex, query_words, rarity
 from earshot.types import WordHit
 
 WORDS_COLUMN = "words"
@@ -51,7 +51,13 @@ class ScannedWords:
         """The best `limit` files, as `Store.search_words`; `where` is LanceDB's, or None."""
         from lancedb.query import BooleanQuery, Occur
 
-        asked = [(word, *self._meant(word)) for word in query_words(query)]
+        left, asked = MAX_GUESSED, []
+        for word in query_words(query):
+            part, count = self._itself(word)
+            if not count and left and not is_number(word):
+                part, count = self._meant(word)
+                left -= 1
+            asked.append((word, part, count))
         rarities = {word: rarity(count, self.files) for word, _, count in asked}
         parts = [(Occur.SHOULD, part) for _, part, count in asked if count]
         if not parts:
@@ -60,14 +66,17 @@ class ScannedWords:
         candidates = worded_of(self._find(BooleanQuery(parts), most, WORD_COLUMNS, where))
         return WordIndex(candidates, self.root).search(query, limit, rarities=rarities)
 
-    def _look_up(self, word: str) -> tuple[Any, int]:
-        """What to ask for a word: itself, else what it begins or was meant to be; and its files."""
+    def _itself(self, word: str) -> tuple[Any, int]:
+        """What to ask for a word as it stands, and its files."""
+        from lancedb.query import MatchQuery
+
+        query = MatchQuery(f"{word} {stem(word)}", WORDS_COLUMN)
+        return query, self._count(query)
+
+    def _meant(self, word: str) -> tuple[Any, int]:
+        """What to ask for what an unknown word begins or was meant to be, and its files."""
         from lancedb.query import BooleanQuery, MatchQuery, Occur
 
-        query: Any = MatchQuery(f"{word} {stem(word)}", WORDS_COLUMN)
-        count = self._count(query)
-        if count or is_number(word):
-            return query, count
         others = []
         if PREFIX_LETTERS <= len(word) <= MAX_PREFIX_LETTERS:
             others.append(MatchQuery(BEGINNING + word, WORDS_COLUMN))
@@ -75,7 +84,7 @@ class ScannedWords:
             # Two, its most, for all: letters that swap are one typo to us and two to it.
             others.append(MatchQuery(word, WORDS_COLUMN, fuzziness=2))
         if not others:
-            return query, 0
+            return None, 0
         query = BooleanQuery([(Occur.SHOULD, other) for other in others])
         return query, self._count(query)
 

@@ -51,6 +51,9 @@ PREFIX_STRENGTH = 0.8
 TYPO_LETTERS, SECOND_TYPO_LETTERS = 4, 8
 TYPO_STRENGTHS = {1: 0.6, 2: 0.4}
 MAX_MEANT = 100
+# Comparing an unknown word with all words of a library takes its time: whoever asks for hundreds of
+# made-up words would keep all others waiting.
+MAX_GUESSED = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +163,7 @@ class WordIndex:
 
     def answering(self, query: str, rarities: Mapping[str, float] | None = None) -> Answering:
         """What of the library answers a query; `rarities` as `search` takes them."""
-        asked = [Asked(word=word, strengths=self.meant(word)) for word in query_words(query)]
+        asked = self.asked(query)
         answers = [self._answers(word.strengths) for word in asked]
         if rarities is None:
             files = len(self.records)
@@ -180,11 +183,20 @@ class WordIndex:
         shares /= sum(rarities.values()) or 1.0
         return np.minimum(shares, 1.0, out=shares), scores
 
+    def asked(self, query: str) -> list[Asked]:
+        """The words of a query with what answers them; unknown ones beyond the first: nothing."""
+        left, asked = MAX_GUESSED, []
+        for word in query_words(query):
+            own = stem(word)
+            strengths: Mapping[str, float] = {own: 1.0}
+            if own not in self._stems and not is_number(word):
+                strengths = self.meant(word) if left else {}
+                left = max(0, left - 1)
+            asked.append(Asked(word=word, strengths=strengths))
+        return asked
+
     def meant(self, word: str) -> dict[str, float]:
-        """The stems of the library that a word of a query may mean, with their strengths."""
-        own = stem(word)
-        if own in self._stems or is_number(word):
-            return {own: 1.0}
+        """The stems of the library that an unknown word may mean, with their strengths."""
         strengths: dict[str, float] = {}
         for other, strength in [*self._begun(word), *self._misspelt(word)][:MAX_MEANT]:
             strengths[stem(other)] = max(strengths.get(stem(other), 0.0), strength)
