@@ -5,8 +5,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -182,11 +185,30 @@ def test_fetching_goes_on_where_it_stopped(
     assert fetch(remotes, to, get=get) == ["table.csv"]
 
 
+def test_two_who_fetch_into_a_folder_fetch_a_file_once(
+    tmp_path: Path, published: tuple[list[Remote], Get, list[str]]
+) -> None:
+    remotes, get, asked = published
+    both_want = threading.Barrier(2)
+
+    def slow(url: str, path: Path, report: Callable[[int], None] | None) -> None:
+        time.sleep(0.3)  # Long enough for the other to come meanwhile.
+        get(url, path, report)
+
+    def fetch_table(_: int) -> list[str]:
+        both_want.wait()
+        return fetch([replace(remotes[0], md5="")], tmp_path / "to", get=slow)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(fetch_table, range(2))) == [[], ["table.csv"]]
+    assert asked == ["table.csv"]
+
+
 def test_what_is_not_as_published_is_refused(
     tmp_path: Path, published: tuple[list[Remote], Get, list[str]]
 ) -> None:
     remotes, get, _ = published
-    with pytest.raises(EarshotError, match="has MD5 .* expected 0000"):
+    with pytest.raises(EarshotError, match="has another MD5, expected 0000"):
         fetch([replace(remotes[1], md5="0000")], tmp_path / "to", get=get)
     assert not (tmp_path / "to" / "evaluation").exists()
     unhashed = [replace(remotes[0], md5="")]

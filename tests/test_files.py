@@ -105,6 +105,18 @@ class Server(http.server.BaseHTTPRequestHandler):
     """Serves CONTENT with ranges; /moved redirects to a scheme that must be refused."""
 
     slow_requests = 0
+    version = CONTENT
+
+    def versioned(self, start: int) -> None:
+        """Give a file of which there are versions; `/careless` looks at no If-Range."""
+        tag = f'"{hash(Server.version)}"'
+        if self.headers.get("If-Range", tag) != tag and "careless" not in self.path:
+            start = 0
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(Server.version) - start))
+        self.send_header("ETag", tag)
+        self.end_headers()
+        self.wfile.write(Server.version[start : 4000 if "cut" in self.path else None])
 
     def do_GET(self) -> None:
         if self.path == "/slow":
@@ -118,6 +130,9 @@ class Server(http.server.BaseHTTPRequestHandler):
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
         if start >= len(CONTENT):
             self.send_error(416)
+            return
+        if self.path.startswith(("/versions", "/careless")):
+            self.versioned(start)
             return
         self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(CONTENT) - start))
@@ -152,6 +167,26 @@ def test_download_resumes(address: str, tmp_path: Path) -> None:
     download(f"{address}/w.bin", target)
     assert target.read_bytes() == CONTENT
     assert not target.with_name("w.bin.part").exists()
+
+
+def test_a_part_of_another_version_is_not_gone_on_with(address: str, tmp_path: Path) -> None:
+    target, part = tmp_path / "w.bin", tmp_path / "w.bin.part"
+    for path in ("/versions", "/careless"):
+        Server.version, former = CONTENT, b"former!" * 1000
+        with pytest.raises(OSError, match="3000 bytes early"):
+            download(f"{address}/versions?cut", target)
+        assert part.read_bytes() == CONTENT[:4000]
+        download(f"{address}{path}", target)
+        assert target.read_bytes() == CONTENT, "the same version is gone on with"
+        with pytest.raises(OSError, match="3000 bytes early"):
+            download(f"{address}/versions?cut", target)
+        Server.version = former
+        if path == "/careless":
+            with pytest.raises(OSError, match="another part than was asked for"):
+                download(f"{address}{path}", target)
+        download(f"{address}{path}", target)
+        assert target.read_bytes() == former
+        assert [each.name for each in tmp_path.iterdir()] == ["w.bin"]
 
 
 def test_a_cut_connection_is_no_end(address: str, tmp_path: Path) -> None:

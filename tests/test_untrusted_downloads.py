@@ -218,7 +218,7 @@ def test_what_was_put_there_by_hand_and_is_wrong_is_kept_aside(
     md5 = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
     (tmp_path / "table.csv").write_bytes(b"another")
     remote = data.Remote(url=f"{address}/w.bin", name="table.csv", md5=md5)
-    with pytest.raises(EarshotError, match=r"table\.csv\.wrong has MD5"):
+    with pytest.raises(EarshotError, match=r"table\.csv\.wrong has another MD5"):
         data.fetch([remote], tmp_path)
     assert (tmp_path / "table.csv.wrong").read_bytes() == b"another"
     assert not (tmp_path / "table.csv").exists()

@@ -6,7 +6,6 @@ folder tells which files were fetched, with which hash, and which archives were 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,13 +14,13 @@ from pathlib import Path
 
 from earshot.datasets import audiocaps, wavcaps
 from earshot.datasets.archives import unpack
-from earshot.files import atomic_write, download, one_line
+from earshot.files import atomic_write, download, has_md5, locked, one_line, sha256_of
 from earshot.types import EarshotError
 
 ZENODO = "https://zenodo.org/records"
 AUDIOCAPS = "https://raw.githubusercontent.com/cdjkim/audiocaps/master/dataset"
 WAVCAPS = "https://huggingface.co/datasets/cvssp/WavCaps/resolve/main"
-STATE = ".fetched.json"
+STATE, LOCK = ".fetched.json", ".fetch.lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +145,8 @@ def fetch(
 ) -> list[str]:
     """Fetch and unpack what is not here yet; returns the names of what was fetched.
 
+    Who fetches into a folder while another process does waits for that.
+
     Args:
         remotes: what to fetch, in this order.
         folder: where to.
@@ -155,6 +156,18 @@ def fetch(
     Raises:
         EarshotError: an address that does not answer, or a file that is not as published.
     """
+    if all(_is_here(remote, folder) for remote in remotes):
+        return []
+    with locked(folder / LOCK):
+        return _fetched(remotes, folder, report, get)
+
+
+def _fetched(
+    remotes: Sequence[Remote],
+    folder: Path,
+    report: Callable[[int], None] | None,
+    get: Callable[[str, Path, Callable[[int], None] | None], None],
+) -> list[str]:
     fetched = []
     for remote in remotes:
         if _is_here(remote, folder):
@@ -199,10 +212,10 @@ def _verified(remote: Remote, path: Path, folder: Path) -> str:
     Raises:
         EarshotError: it is another file.
     """
-    sha256, found = _digest(path, "sha256"), _digest(path, "md5")
+    sha256 = sha256_of(path)
     known = _state(folder).get(remote.name, "")
-    if remote.md5 and found != remote.md5:
-        wrong, right = f"MD5 {found}", remote.md5
+    if remote.md5 and not has_md5(path, remote.md5):
+        wrong, right = "another MD5", remote.md5
     elif not remote.md5 and known not in ("", sha256):
         wrong, right = f"SHA-256 {sha256}", known
     else:
@@ -210,11 +223,6 @@ def _verified(remote: Remote, path: Path, folder: Path) -> str:
     aside = path.with_name(f"{path.name}.wrong")
     path.replace(aside)
     raise EarshotError(f"{aside} has {wrong}, expected {right}; delete it and fetch it again")
-
-
-def _digest(path: Path, algorithm: str) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _state(folder: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from email.message import Message
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -255,29 +256,64 @@ def download(url: str, path: Path, report: Callable[[int], None] | None = None) 
     part.parent.mkdir(parents=True, exist_ok=True)
     done = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"})  # noqa: S310 - https
+    version = part_version(part) if done else ""
+    if version:
+        request.add_header("If-Range", version)
     opener = urllib.request.build_opener(SecureRedirects)
     with open_or_start_over(opener, request, part) as reply:
         resumed = reply.status == 206
-        if resumed and not continues(reply.headers.get("Content-Range", ""), done):
+        if resumed and not continues(reply.headers, done, version):
             part.unlink(missing_ok=True)
             raise OSError("the server sent another part than was asked for; run it again")
         done = done if resumed else 0
-        most = min(MOST_BYTES, done + shutil.disk_usage(part.parent).free)
-        if done + (reply.length or 0) > most:
-            raise OSError(f"it has {done + reply.length} bytes, and there is room for {most}")
-        with part.open("ab" if resumed else "wb") as file:
-            while done <= most and (block := reply.read(BLOCK_BYTES)):
-                file.write(block)
-                done += len(block)
-                if report:
-                    report(done)
-        if done > most:
-            part.unlink()
-            raise OSError(f"it has more than {most} bytes, and there is no room for that")
-        # A connection that is cut looks like an end: only the stated length tells.
-        if reply.length:
-            raise OSError(f"the connection ended {reply.length} bytes early; run it again")
+        if not done:
+            keep_version(part, reply.headers)
+        receive(reply, part, done, report)
     part.replace(path)
+    version_path(part).unlink(missing_ok=True)
+
+
+def receive(reply: Any, part: Path, done: int, report: Callable[[int], None] | None) -> None:
+    """Write what a server sends behind the `done` bytes of a part.
+
+    Raises:
+        OSError: it gave less than it stated, or more than there is room for.
+    """
+    most = min(MOST_BYTES, done + shutil.disk_usage(part.parent).free)
+    if done + (reply.length or 0) > most:
+        raise OSError(f"it has {done + reply.length} bytes, and there is room for {most}")
+    with part.open("ab" if done else "wb") as file:
+        while done <= most and (block := reply.read(BLOCK_BYTES)):
+            file.write(block)
+            done += len(block)
+            if report:
+                report(done)
+    if done > most:
+        part.unlink()
+        raise OSError(f"it has more than {most} bytes, and there is no room for that")
+    # A connection that is cut looks like an end: only the stated length tells.
+    if reply.length:
+        raise OSError(f"the connection ended {reply.length} bytes early; run it again")
+
+
+def version_path(part: Path) -> Path:
+    """Where it is kept which version of a file a part is of."""
+    return part.with_name(f"{part.name}.version")
+
+
+def part_version(part: Path) -> str:
+    """The entity tag of the file that a part is of; empty where its server gave none."""
+    path = version_path(part)
+    return path.read_text().strip() if path.is_file() else ""
+
+
+def keep_version(part: Path, headers: Message) -> None:
+    """Begin a part anew, of the version that a server sends now."""
+    part.unlink(missing_ok=True)  # First: what is there of an older version has no name then.
+    version_path(part).unlink(missing_ok=True)
+    tag = headers.get("ETag", "")
+    if tag.startswith('"'):  # A weak one (W/…) does not tell that all bytes are the same.
+        version_path(part).write_text(tag)
 
 
 def one_line(error: Exception) -> str:
@@ -285,10 +321,14 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def continues(content_range: str, start: int) -> bool:
-    """Whether what a server says it sends begins where it was asked to; saying nothing will do."""
-    stated = re.match(r"bytes (\d+)-", content_range)
-    return stated is None or int(stated[1]) == start
+def continues(headers: Message, start: int, version: str) -> bool:
+    """Whether what a server sends begins where it was asked to, in the version of the part.
+
+    A server that says nothing of either is believed.
+    """
+    stated = re.match(r"bytes (\d+)-", headers.get("Content-Range", ""))
+    tag = headers.get("ETag", "")
+    return (stated is None or int(stated[1]) == start) and (not (tag and version) or tag == version)
 
 
 def download_parts(
@@ -320,4 +360,5 @@ def open_or_start_over(
             raise
         part.unlink(missing_ok=True)
         request.remove_header("Range")
+        request.remove_header("If-range")
         return opener.open(request, timeout=TIMEOUT_S)
