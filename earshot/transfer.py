@@ -88,7 +88,7 @@ def open_target(uri: str, manifest: Manifest, half: bool | None) -> Store:
     """The place that is copied to; it is made unless it is there.
 
     Raises:
-        EarshotError: it is of another model or cut.
+        EarshotError: it is of another model or cut, or not in the precision that is asked for.
     """
     wanted = manifest if half is None else replace(manifest, half=half)
     if not store_exists(uri):
@@ -99,14 +99,24 @@ def open_target(uri: str, manifest: Manifest, half: bool | None) -> Store:
             f"{uri} holds an index made with model {target.manifest.model} in segments of "
             f"{target.manifest.segment_s:g} s, not that of the source; copy to a new place"
         )
+    if half not in (None, target.manifest.half):
+        kept = "half" if target.manifest.half else "full"
+        raise EarshotError(f"{uri} is kept in {kept} precision already; copy to a new place")
     return target
 
 
 def whole_files(
     source: Store, paths: Collection[str], records: Mapping[str, FileRecord]
 ) -> list[EmbeddedFile]:
-    """Files with their segments, those without any included."""
+    """Files with their segments, those without any included.
+
+    Raises:
+        EarshotError: one has lost its segments since its record was read.
+    """
     stored = source.segments(paths)
+    for path in paths:
+        if path not in stored and records[path].duration_s > 0 and not records[path].broken:
+            raise EarshotError(f"{path} was changed while it was copied; run it again")
     nothing = np.zeros((0, source.manifest.dimension), dtype=np.float32)
     return [
         stored.get(path) or EmbeddedFile(record=records[path], segments=(), vectors=nothing)

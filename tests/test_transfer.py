@@ -66,12 +66,36 @@ def test_interrupted_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert open_store(uris[1]).files() == open_store(uris[0]).files()
 
 
+def test_a_file_that_is_dropped_meanwhile_is_not_copied_without_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "FILES_AT_ONCE", 10)
+    source = fill(lance(tmp_path / "a"))
+    uris = str(tmp_path / "a"), str(tmp_path / "b")
+    late = [path for path, record in source.files().items() if record.duration_s][-1]
+    # The very store that is copied from: another would see the change some seconds later.
+    opened = {uris[0]: source}
+    monkeypatch.setattr(transfer, "open_store", lambda uri: opened.get(uri) or open_store(uri))
+
+    def drop(done: int) -> None:
+        if late in source.files():
+            source.drop([late])
+
+    with pytest.raises(EarshotError, match=f"{late} was changed while it was copied"):
+        copy_index(*uris, report=drop)
+    assert late not in open_store(uris[1]).files()
+    copy_index(*uris)
+    assert open_store(uris[1]).files() == source.files()
+
+
 def test_half_and_whole(tmp_path: Path) -> None:
     fill(lance(tmp_path / "a"))
     uris = str(tmp_path / "a"), str(tmp_path / "b")
     copy_index(*uris, half=True)
     assert open_store(uris[1]).manifest == replace(MANIFEST, half=True)
-    assert copy_index(*uris).copied == 0
+    assert copy_index(*uris).copied == copy_index(*uris, half=True).copied == 0
+    with pytest.raises(EarshotError, match="kept in half precision already; copy to a new place"):
+        copy_index(*uris, half=False)
     with pytest.raises(EarshotError, match="Milvus keeps vectors in full precision"):
         copy_index(uris[1], f"milvus:{tmp_path}/c.db", half=True)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,7 +141,7 @@ def test_few_unknown_words_are_compared_with_all_words(
     fill(store, *(file(f"/l/{word}.wav") for word in words), file("/l/known.wav"))
     compared: list[str] = []
 
-    def counted(word: str, *args: object, **kwargs: object) -> object:
+    def counted(word: str, *args: Any, **kwargs: Any) -> Any:
         compared.append(word)
         return extract(word, *args, **kwargs)
 
