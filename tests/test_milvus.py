@@ -3,9 +3,12 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from stored import MANIFEST, broken, embedded, hits, milvus, units
 
@@ -143,8 +146,57 @@ def test_a_killed_writer_leaves_what_was_acknowledged(tmp_path: Path) -> None:
     store = open_store(uri)
     files = store.files()
     assert {f"own {number}" for number in range(last + 1)} <= set(files)
-    whole = store.segments([path for path in files if path != "shared"])
+    whole = store.segments(list(files))
     for number in range(last + 1):
         assert len(whole[f"own {number}"].segments) == 1 + number % 4
+    if "shared" in files:  # Else it is unknown, and the next run writes it again.
+        number = int(files["shared"].state.sha256)
+        assert number >= last
+        assert len(whole["shared"].segments) == 1 + number % 4
     store.put([embedded("shared", units(2), sha="new")])
     assert len(store.segments(["shared"])["shared"].segments) == 2
+
+
+@pytest.mark.parametrize(
+    "step", ["delete", "upsert", "query_iterator", "alter_collection_properties"]
+)
+def test_an_interrupted_put_leaves_no_file_of_two_contents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Before and after each call of the client that writes."""
+    for after in range(3):
+        for done in (False, True):
+            folder = tmp_path / f"{after} {done}"
+            folder.mkdir()
+            store = milvus(folder)
+            former, latter = embedded("a", units(3), sha="old"), embedded("a", units(4, 1))
+            store.put([former])
+            with monkeypatch.context() as patch:
+                interrupt(patch, store._client, step, after, done)
+                with suppress(KeyboardInterrupt):
+                    store.put([latter])
+            again = MilvusStore.open(store.uri)
+            if known := again.files():
+                ours = latter if known["a"].state.sha256 == "a" else former
+                (kept,) = again.segments(["a"]).values()
+                assert kept.record == ours.record
+                assert kept.segments == ours.segments
+                np.testing.assert_allclose(kept.vectors, ours.vectors, atol=1e-6)
+            again.put([latter])
+            assert len(again.segments(["a"])["a"].segments) == 4
+
+
+def interrupt(patch: pytest.MonkeyPatch, client: object, step: str, after: int, done: bool) -> None:
+    """Stop at a call of Milvus' client: the `after`th of a kind, before or after it is `done`."""
+    real: Callable[..., object] = getattr(client, step)
+    calls: list[int] = []
+
+    def call(*args: object, **options: object) -> object:
+        calls.append(1)
+        if len(calls) <= after:
+            return real(*args, **options)
+        if done:
+            real(*args, **options)
+        raise KeyboardInterrupt
+
+    patch.setattr(client, step, call)

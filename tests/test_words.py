@@ -11,6 +11,7 @@ from rapidfuzz.process import extract
 from stored import lance
 from test_store import KINDS, broken, embedded, units
 
+from earshot.metadata.fields import MAX_CHARACTERS, MAX_LABEL_CHARACTERS, MAX_TAGS
 from earshot.store.terms import common_root, stored_words, words_of
 from earshot.store.words import MAX_GUESSED, WordIndex, query_words
 from earshot.types import Condition, EarshotError, EmbeddedFile, Notes, Store, WordHit, WordMatch
@@ -56,6 +57,25 @@ def test_notes_come_back_as_they_were(store: Store) -> None:
     ]
     store.put([file("/a.wav", title="new")])
     assert store.files()["/a.wav"].notes == Notes(title="new")
+
+
+@pytest.mark.parametrize("letter", ["x", "雨", "🌧"])
+def test_notes_of_full_size_come_back_as_they_were(store: Store, letter: str) -> None:
+    """As large as the reader of tags lets them be, between two that are not."""
+    label = letter * (MAX_LABEL_CHARACTERS - 3)
+    notes = dict.fromkeys(("title", "category", "creator", "licence"), label)
+    full = file(
+        "/full.wav",
+        **notes,
+        description=letter * MAX_CHARACTERS,
+        tags=tuple(f"{label}{number:03}" for number in range(MAX_TAGS)),
+    )
+    files = [file("/a.wav"), full, file("/b.wav")]
+    store.put(files)
+    assert store.files() == {each.record.state.path: each.record for each in files}
+    assert store.segments(["/full.wav"])["/full.wav"].record == full.record
+    tag = Condition(field="tag", operator="=", value=f"{label}099")
+    assert {hit.path for hit in store.search(units(1), 9, [tag])[0]} == {"/full.wav"}
 
 
 def test_notes_that_are_no_text_are_refused(store: Store) -> None:

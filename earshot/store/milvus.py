@@ -4,9 +4,10 @@ The same client speaks to a cluster (`milvus://host:19530/collection`) and, thro
 a file (`milvus:folder/file.db`), which one process at a time can open. One row per segment; what is
 said of a file is on its row number 0, as in `store.rows`.
 
-Milvus has no commit of several rows. So a file's later segments are written first, those that it no
-longer has are deleted next, and its row 0, with the content's hash, is written last: a process
-killed in between leaves a file that the next run takes for unknown or changed, and writes again.
+Milvus has no commit of several rows. So a file's row 0, with the content's hash, is deleted first
+and written last, after its later segments were written and those that it no longer has were
+deleted: a process killed in between leaves a file that nobody knows, and the next run writes it
+again.
 A revision in the collection's properties tells readers that something changed.
 """
 
@@ -34,7 +35,6 @@ from earshot.store.milvus_expressions import (
     hexadecimal,
 )
 from earshot.store.milvus_server import FORMAT, PROPERTY, Address, collection_schema, connect, told
-from earshot.store.terms import BEGINNING, stored_words
 from earshot.store.words import WordIndex
 from earshot.types import (
     Condition,
@@ -56,6 +56,10 @@ REFRESH = timedelta(seconds=5)
 MOST_ROWS = 16_384
 # Rows of one message: 4,000 vectors of 1,024 float32 are 16 MB of the 64 that are allowed.
 ROWS_AT_ONCE = 4_000
+# What is said of a file can have 100 kB, so that fewer such rows make a message.
+RECORDS_AT_ONCE = 400
+# A text of Milvus has at most 65,535 bytes, a letter at most 4.
+PIECE = 16_000
 PATHS_AT_ONCE = 500
 # Of approximate answers, more are asked for than are wanted.
 SPARE = 2
@@ -129,12 +133,13 @@ class MilvusStore:
         check_files(files, self.manifest)
         if not files:
             return
+        rows = [_rows(file) for file in files]
         with told(self.uri, "write"):
-            later = [row for file in files for row in _rows(file)[1:]]
-            self._upsert(later)
-            counts = {file.record.state.path: max(1, len(file.segments)) for file in files}
-            self._delete_surplus(counts)
-            self._upsert([_rows(file)[0] for file in files])
+            for some in _chunks([own[0]["id"] for own in rows], PATHS_AT_ONCE):
+                self._client.delete(self._name, ids=list(some))
+            self._upsert([row for own in rows for row in own[1:]], ROWS_AT_ONCE)
+            self._delete_surplus({own[0]["path"]: len(own) for own in rows})
+            self._upsert([own[0] for own in rows], RECORDS_AT_ONCE)
             self._changed()
 
     def drop(self, paths: Collection[str]) -> None:
@@ -210,11 +215,12 @@ class MilvusStore:
         records: dict[str, FileRecord] = {}
         with told(self.uri, "read"):
             for some in _chunks(wanted, PATHS_AT_ONCE):
-                for row in self._query(any_of(some), [*ROW_COLUMNS, "about"]):
+                for row in self._query(any_of(some), ROW_COLUMNS):
                     if row["start_s"] >= 0:
                         found.setdefault(row["path"], []).append(row)
-                    if row["number"] == 0:
-                        records[row["path"]] = _record(row)
+                first = f"({any_of(some)}) and number == 0"
+                for row in self._query(first, ["path", "about"], RECORDS_AT_ONCE):
+                    records[row["path"]] = _record(row)
         return {
             path: _embedded(records[path], found[path])
             for path in wanted
@@ -227,13 +233,16 @@ class MilvusStore:
     def _all_records(self) -> Mapping[str, FileRecord]:
         self._follow()
         if self._records is None:
-            rows = self._query("number == 0", ["path", "number", "about"])
+            columns = ["path", "number", "about"]
+            rows = self._query("number == 0", columns, RECORDS_AT_ONCE)
             self._records = {row["path"]: _record(row) for row in rows}
         return self._records
 
-    def _query(self, condition: str, columns: list[str]) -> Iterator[Mapping[str, Any]]:
+    def _query(
+        self, condition: str, columns: list[str], at_once: int = ROWS_AT_ONCE
+    ) -> Iterator[Mapping[str, Any]]:
         rows = self._client.query_iterator(
-            self._name, filter=condition, output_fields=columns, batch_size=ROWS_AT_ONCE
+            self._name, filter=condition, output_fields=columns, batch_size=at_once
         )
         try:
             while batch := rows.next():
@@ -241,8 +250,8 @@ class MilvusStore:
         finally:
             rows.close()
 
-    def _upsert(self, rows: Sequence[dict[str, Any]]) -> None:
-        for some in _chunks(rows, ROWS_AT_ONCE):
+    def _upsert(self, rows: Sequence[dict[str, Any]], at_once: int) -> None:
+        for some in _chunks(rows, at_once):
             self._client.upsert(self._name, some)
 
     def _delete_surplus(self, counts: Mapping[str, int]) -> None:
@@ -285,8 +294,7 @@ def _rows(file: EmbeddedFile) -> list[dict[str, Any]]:
         "date_key": hexadecimal(record.notes.date),
         "facets_key": [facet_key(line) for line in facets_of(record.notes).split("\n") if line],
     }
-    words = "" if record.broken else stored_words(record).replace(BEGINNING, "0")
-    about = {"about": json.dumps(asdict(record)), "words": words}
+    about = json.dumps(asdict(record), ensure_ascii=False)
     nothing = np.zeros(file.vectors.shape[1], dtype=np.float32)
     nothing[0] = 1.0
     spans: list[tuple[Segment | None, np.ndarray]]
@@ -294,7 +302,7 @@ def _rows(file: EmbeddedFile) -> list[dict[str, Any]]:
     return [
         {
             **shared,
-            **(about if number == 0 else {"about": "", "words": ""}),
+            "about": [] if number else list(_chunks(about, PIECE)),
             "id": f"{key}-{number}",
             "number": number,
             "start_s": span.start_s if span else -1.0,
@@ -306,7 +314,7 @@ def _rows(file: EmbeddedFile) -> list[dict[str, Any]]:
 
 
 def _record(row: Mapping[str, Any]) -> FileRecord:
-    fields = json.loads(row["about"])
+    fields = json.loads("".join(row["about"]))
     notes = fields.pop("notes")
     notes["tags"] = tuple(notes["tags"])
     return FileRecord(**{**fields, "state": FileState(**fields["state"]), "notes": Notes(**notes)})

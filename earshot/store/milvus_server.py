@@ -14,11 +14,12 @@ from typing import Any
 
 from earshot.types import EarshotError, Manifest
 
-FORMAT = 1
+FORMAT = 2
 PROPERTY = "earshot.manifest"
 COLLECTION = "segments"
 MOST_TEXT = 65_535
 MOST_LABELS = 1_024
+MOST_PIECES = 64
 NAME = re.compile(r"[A-Za-z_]\w{0,254}")
 TIMEOUT_S = 10
 # The client pings every 10 s, more than milvus-lite allows: it hangs up, and both log it.
@@ -93,11 +94,11 @@ def client_package(uri: str) -> Any:
 
 def collection_schema(client: Any, name: str, manifest: Manifest) -> None:
     """Make the collection; its properties hold the manifest."""
-    from pymilvus import DataType, Function, FunctionType
+    from pymilvus import DataType
 
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=80)
-    for column in ("path", "path_key", "date_key", "about"):
+    for column in ("path", "path_key", "date_key"):
         schema.add_field(column, DataType.VARCHAR, max_length=MOST_TEXT)
     for column in ("number", "sample_rate_hz", "channels"):
         schema.add_field(column, DataType.INT64)
@@ -105,21 +106,11 @@ def collection_schema(client: Any, name: str, manifest: Manifest) -> None:
         schema.add_field(column, DataType.DOUBLE)
     labels = {"element_type": DataType.VARCHAR, "max_capacity": MOST_LABELS, "max_length": 32}
     schema.add_field("facets_key", DataType.ARRAY, **labels)
+    pieces = {"element_type": DataType.VARCHAR, "max_capacity": MOST_PIECES}
+    schema.add_field("about", DataType.ARRAY, **pieces, max_length=MOST_TEXT)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=manifest.dimension)
-    analysed = {"enable_analyzer": True, "analyzer_params": {"tokenizer": "standard"}}
-    schema.add_field("words", DataType.VARCHAR, max_length=MOST_TEXT, **analysed)
-    schema.add_field("bm25", DataType.SPARSE_FLOAT_VECTOR)
-    schema.add_function(
-        Function(
-            name="bm25_of_words",
-            function_type=FunctionType.BM25,
-            input_field_names=["words"],
-            output_field_names=["bm25"],
-        )
-    )
     indexes = client.prepare_index_params()
     indexes.add_index("vector", index_type="AUTOINDEX", metric_type="COSINE")
-    indexes.add_index("bm25", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
     # Readers see what was acknowledged before they ask.
     about = json.dumps({"format": FORMAT, **asdict(manifest)})
     client.create_collection(
