@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from earshot.files import locked
 from earshot.folders import scan
 from earshot.library import Hear, Plan, Progress, carry_out
 from earshot.model import load, load_for, model_manifest
-from earshot.store import LanceStore, require_lasting, store_exists
+from earshot.objects import SEPARATOR, is_uri, list_objects
+from earshot.store import LanceStore, require_lasting, require_versions, store_exists
 from earshot.types import EarshotError, FileRecord, Manifest, Model
 
 DRAFT_SUFFIX = ".migrating"
@@ -77,10 +79,12 @@ def migrate(
 
     Raises:
         EarshotError: the index is so already; a folder is gone; a draft of another migration lies
-            beside it, or another process fills it; a place cannot be written.
+            beside it, or another process fills it; a place cannot be written, or is in Milvus.
     """
-    require_lasting(uri)
-    require_elsewhere(uri, config.to)
+    require_movable(uri)
+    if config.to is not None:
+        require_movable(config.to)
+        require_elsewhere(uri, config.to)
     LanceStore.open(uri)
     with alone(config.to or draft_of(uri)):
         return go_over(uri, model, config, hear=hear, report=report)
@@ -137,7 +141,7 @@ def to_model(uri: str, name: str | None, device: str = "auto") -> Model:
     Raises:
         EarshotError: there is no index, or no such model.
     """
-    require_lasting(uri)
+    require_movable(uri)
     return load(name, device) if name else load_for(LanceStore.open(uri).manifest, device=device)
 
 
@@ -146,14 +150,22 @@ def draft_of(uri: str) -> str:
     return uri.rstrip("/") + DRAFT_SUFFIX
 
 
-def require_elsewhere(uri: str, to: str | None) -> None:
+def require_movable(uri: str) -> None:
+    """Refuse a place that is not one of an index with versions, which the switch needs.
+
+    Raises:
+        EarshotError: it is in memory or in Milvus.
+    """
+    require_lasting(uri)
+    require_versions(uri)
+
+
+def require_elsewhere(uri: str, to: str) -> None:
     """Refuse to write a new index beside itself.
 
     Raises:
         EarshotError: both addresses are one.
     """
-    if to is None:
-        return
     same = to.rstrip("/") == uri.rstrip("/")
     if same or ("://" not in uri + to and Path(to).resolve() == Path(uri).resolve()):
         raise EarshotError(
@@ -225,14 +237,16 @@ def open_draft(uri: str, wanted: Manifest) -> LanceStore:
 def difference(
     known: Mapping[str, FileRecord], drafted: Mapping[str, FileRecord], *, prune: bool, retry: bool
 ) -> tuple[Plan, tuple[str, ...]]:
-    """What the draft lacks of an index's files as they lie on the disk, and those that are gone.
+    """What the draft lacks of an index's files as they lie there now, and those that are gone.
 
     What is broken in the draft is tried again with `retry`.
 
     Raises:
-        EarshotError: whole folders are gone, and `prune` does not allow it.
+        EarshotError: whole folders are gone, and `prune` does not allow it; objects cannot be
+            listed.
     """
-    stats = {path: stat_of(path) for path in known}
+    listed = listing(path for path in known if is_uri(path))
+    stats = {path: listed.get(path) if is_uri(path) else stat_of(path) for path in known}
     gone = tuple(path for path, stat in stats.items() if stat is None)
     if not prune:
         require_folders(gone)
@@ -258,6 +272,29 @@ def difference(
     return plan, gone
 
 
+def listing(uris: Iterable[str]) -> dict[str, os.stat_result]:
+    """The states of objects by address, as their stores list them; what is gone is not in it.
+
+    Raises:
+        EarshotError: a store does not answer.
+    """
+    folders: dict[str, list[list[str]]] = {}
+    for uri in uris:
+        scheme, _, place = uri.partition(SEPARATOR)
+        bucket, *names = place.split("/")
+        folders.setdefault(f"{scheme}{SEPARATOR}{bucket}", []).append(names[:-1])
+    shared = ("/".join([bucket, *common(names)]) for bucket, names in folders.items())
+    return {uri: stat for folder in shared for uri, stat in list_objects(folder)}
+
+
+def common(paths: Sequence[list[str]]) -> list[str]:
+    """What all paths begin with, by their parts."""
+    first, last = min(paths), max(paths)
+    return [
+        a for a, b in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    ]
+
+
 def stat_of(path: str) -> os.stat_result | None:
     """A file's stat; None where it is gone, and also what cannot be asked is not here."""
     try:
@@ -272,13 +309,20 @@ def require_folders(gone: Iterable[str]) -> None:
     Raises:
         EarshotError: names the folder that most of them were in.
     """
-    lost = Counter(str(Path(path).parent) for path in gone)
+    lost = Counter(folder_of(path) for path in gone)
     for folder, count in lost.most_common():
-        if not Path(folder).is_dir() or next(scan(Path(folder), {}), None) is None:
+        there = isinstance(folder, str) or folder.is_dir()
+        if not there or next(scan(folder, {}), None) is None:
+            cause = "is it the right store" if isinstance(folder, str) else "is its disk mounted"
             raise EarshotError(
-                f"{folder} holds no audio files though the index holds {count} from there; is its "
-                f"disk mounted? The index is as it was; --prune leaves them out of the new one"
+                f"{folder} holds no audio files though the index holds {count} from there; {cause}?"
+                f" The index is as it was; --prune leaves them out of the new one"
             )
+
+
+def folder_of(path: str) -> str | Path:
+    """Where a file lies, as `scan` takes it."""
+    return path.rpartition("/")[0] if is_uri(path) else Path(path).parent
 
 
 def migration(

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from test_dual import SENTENCES, network
 
 from earshot.encoders.tiny_text import tiny_text_folder
 from earshot.library import index, open_or_create
-from earshot.migrate import MigrationConfig, migrate
+from earshot.migrate import MigrationConfig, migrate, to_model
 from earshot.model import load, model_manifest
 from earshot.model.folder import save_dual
 from earshot.search import Searcher
@@ -207,6 +208,20 @@ def test_what_came_at_the_last_moment_outlives_a_kill(library: Path, random_mode
     done = migrate(uri, random_model, HALF)
     assert (done.files, done.audio_s > 0) == (7, True)
     assert list(LanceStore.open(uri).segments([str(late)])) == [str(late)]
+
+
+@pytest.mark.parametrize("place", ["milvus:there.db", "milvus://127.0.0.1:9/sounds", ":memory:"])
+def test_places_without_versions_are_refused(
+    library: Path, random_model: Model, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(library)
+    before = sorted(library.iterdir())
+    for uri, to in ((place, None), (str(library / "index"), place)):
+        with pytest.raises(EarshotError, match="keeps no earlier states|ends with this command"):
+            migrate(uri, random_model, replace(HALF, to=to))
+    with pytest.raises(EarshotError, match="keeps no earlier states|ends with this command"):
+        to_model(place, None)
+    assert sorted(library.iterdir()) == before
 
 
 @pytest.mark.parametrize("to", ["index", "index/", "sounds/../index"])

@@ -61,7 +61,9 @@ def require_versions(uri: str) -> None:
         EarshotError: it is none of LanceDB's.
     """
     if _kind(uri) != "lance":
-        raise EarshotError(f"{uri} keeps no earlier states; a folder or s3://… does")
+        raise EarshotError(
+            f"{uri} keeps no earlier states of an index, which this needs; a folder or s3://… does"
+        )
 
 
 def store_exists(uri: str) -> bool:

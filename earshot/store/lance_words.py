@@ -45,7 +45,8 @@ class ScannedWords:
         paths = table.search().where(first & (col("broken") == lit(""))).select(["path"])
         found = paths.to_arrow()["path"].to_pylist()
         self.files, self.root = len(found), common_root(found)
-        self._meant = lru_cache(KEPT)(self._look_up)
+        self._itself = lru_cache(KEPT)(self._as_it_stands)
+        self._meant = lru_cache(KEPT)(self._as_it_was_meant)
 
     def search(self, query: str, limit: int, where: Any) -> list[WordHit]:
         """The best `limit` files, as `Store.search_words`; `where` is LanceDB's, or None."""
@@ -66,14 +67,14 @@ class ScannedWords:
         candidates = worded_of(self._find(BooleanQuery(parts), most, WORD_COLUMNS, where))
         return WordIndex(candidates, self.root).search(query, limit, rarities=rarities)
 
-    def _itself(self, word: str) -> tuple[Any, int]:
+    def _as_it_stands(self, word: str) -> tuple[Any, int]:
         """What to ask for a word as it stands, and its files."""
         from lancedb.query import MatchQuery
 
         query = MatchQuery(f"{word} {stem(word)}", WORDS_COLUMN)
         return query, self._count(query)
 
-    def _meant(self, word: str) -> tuple[Any, int]:
+    def _as_it_was_meant(self, word: str) -> tuple[Any, int]:
         """What to ask for what an unknown word begins or was meant to be, and its files."""
         from lancedb.query import BooleanQuery, MatchQuery, Occur
 
