@@ -1,9 +1,10 @@
 """Recordings in an object store are indexed like files; the store is an S3 of this machine."""
 
-import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,16 @@ from earshot import audio
 from earshot.conditions import parse_condition
 from earshot.embed import embed_files
 from earshot.library import Summary, index
+from earshot.migrate import MigrationConfig, migrate
 from earshot.model import model_manifest
-from earshot.objects import COPIES, fetched, forget_copies_of_the_dead, list_objects
+from earshot.objects import (
+    COPIES,
+    fetched,
+    forget_copies_of_the_dead,
+    list_objects,
+    lock_of,
+    machine,
+)
 from earshot.store import create_store, open_store
 from earshot.types import AudioError, EarshotError, Model, Store
 
@@ -62,8 +71,13 @@ def store(random_model: Model) -> Store:
 
 
 def test_objects_are_heard_like_files(
-    tmp_path: Path, bucket: Any, store: Store, random_model: Model
+    tmp_path: Path,
+    bucket: Any,
+    store: Store,
+    random_model: Model,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     paths = make_recordings(tmp_path, 4)
     (tmp_path / "broken.wav").write_bytes(paths[0].read_bytes()[:60])
     upload(bucket, [*paths, tmp_path / "broken.wav"], "sounds/rain")
@@ -85,7 +99,7 @@ def test_objects_are_heard_like_files(
     for folder, count in (("s3://sounds/rain/", 4), ("s3://sounds/snow", 0)):
         hits = store.search(query, 9, [parse_condition(f"folder = {folder}")])
         assert len(hits[0]) == count
-    assert not list(Path(os.environ.get("TMPDIR", "/tmp")).glob(f"{COPIES}{os.getpid()}-*"))
+    assert not list(tmp_path.glob(f"{COPIES}*"))
 
 
 def test_only_the_difference_is_fetched(
@@ -117,6 +131,45 @@ def test_an_empty_bucket_empties_nothing(
     assert counts(index(["s3://sounds/a"], store, random_model, prune=True)) == (0, 0, 0, 2)
     with pytest.raises(EarshotError, match="s3://sounds/nothing holds no audio"):
         index(["s3://sounds/nothing"], store, random_model)
+
+
+def test_another_model_hears_objects_again(
+    tmp_path: Path, bucket: Any, random_model: Model
+) -> None:
+    pytest.importorskip("lancedb")
+    paths = make_recordings(tmp_path / "here", 4)
+    upload(bucket, paths[:2], "sounds/a/deep")
+    upload(bucket, paths[2:3], "sounds/a/b")
+    uri = str(tmp_path / "library")
+    index(
+        ["s3://sounds/a", paths[3]], create_store(uri, model_manifest(random_model)), random_model
+    )
+    old = open_store(uri).files()
+    bucket.rm_file("sounds/a/deep/001.wav")
+    done = migrate(uri, random_model, MigrationConfig(segment_s=0.5, hop_s=0.25))
+    assert done.gone == ("s3://sounds/a/deep/001.wav",)
+    new = open_store(uri)
+    assert new.manifest.segment_s == 0.5
+    assert set(new.files()) == set(old) - set(done.gone)
+    assert set(new.segments(new.files())) == set(new.files())
+    for path, record in new.files().items():
+        assert record.state == old[path].state
+
+
+def test_an_empty_bucket_is_not_migrated_away(
+    tmp_path: Path, bucket: Any, random_model: Model
+) -> None:
+    pytest.importorskip("lancedb")
+    upload(bucket, make_recordings(tmp_path, 2), "sounds/a")
+    uri = str(tmp_path / "library")
+    index(["s3://sounds/a"], create_store(uri, model_manifest(random_model)), random_model)
+    bucket.rm("sounds/a", recursive=True)
+    config = MigrationConfig(segment_s=0.5, hop_s=0.25)
+    said = "s3://sounds/a holds no audio files .* holds 2 from there; is it the right store"
+    with pytest.raises(EarshotError, match=said):
+        migrate(uri, random_model, config)
+    assert len(open_store(uri).files()) == 2
+    assert migrate(uri, random_model, replace(config, prune=True)).files == 0
 
 
 @pytest.mark.parametrize(
@@ -151,20 +204,48 @@ def test_a_store_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatc
     assert "\n" not in str(said.value)
 
 
+HOLDER = """
+import sys, time
+from earshot.objects import copies_folder
+
+with copies_folder() as folder:
+    (folder / "a.wav").touch()
+    print(folder, flush=True)
+    time.sleep(100)
+"""
+
+
 def test_copies_of_killed_processes_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+    """Those alone: not what is held, of another machine, without its lock, of other names."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    dead, alive = (tmp_path / f"{COPIES}{number}-x" for number in (ended.pid, os.getpid()))
-    for folder in (dead, alive, tmp_path / f"{COPIES}other"):
-        folder.mkdir()
-    forget_copies_of_the_dead.cache_clear()
-    forget_copies_of_the_dead()
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        [alive.name, f"{COPIES}other"]
-    )
+    (tmp_path / f"{COPIES}other").mkdir()
+    processes = [
+        subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    try:
+        held, left = (Path(process.stdout.readline().strip()) for process in processes)
+        assert {held.parent, left.parent} == {tmp_path}
+        (tmp_path / f"{COPIES}{machine()}-begun").mkdir()
+        elsewhere = tmp_path / f"{COPIES}elsewhere-1"
+        shutil.copytree(left, elsewhere)
+        lock_of(elsewhere).touch()
+        processes[1].kill()
+        processes[1].wait()
+        forget_copies_of_the_dead.cache_clear()
+        forget_copies_of_the_dead()
+        assert not left.exists()
+        assert not lock_of(left).exists()
+        assert (held / "a.wav").exists()
+        assert (elsewhere / "a.wav").exists(), "locks of another machine may not be seen here"
+        assert len(list(tmp_path.iterdir())) == 6
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 @pytest.mark.slow

@@ -317,8 +317,8 @@ def keep_version(part: Path, headers: Message) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, whatever a server put into it."""
-    return " ".join(str(error).split())[:200]
+    """What an error says, whatever a server put into it; its kind where it says nothing."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def continues(headers: Message, start: int, version: str) -> bool:
