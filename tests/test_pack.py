@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 
 from earshot import audio
 from earshot.datasets.pack import Pack, Settings
-from earshot.datasets.packing import pack
+from earshot.datasets.packing import pack, write_entries
 from earshot.types import Clip, EarshotError
 
 RATE_HZ = 16_000
@@ -320,3 +321,17 @@ def test_packing_goes_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(shards) > 2
     for name in shards:
         assert (folder / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
+
+
+def test_two_clips_of_one_id_are_refused(tmp_path: Path) -> None:
+    first, second, third = clips_of(tmp_path / "audio", 3)
+    folder, chosen = tmp_path / "pack", Settings(sample_rate_hz=RATE_HZ)
+    with pytest.raises(EarshotError, match="2 clips have the id 000; give each its own"):
+        pack([first, replace(second, id="000"), third], folder, chosen)
+    assert not folder.exists()
+    pack([first, second], folder, chosen)
+    journal = next(folder.glob("[0-9]*.jsonl"))
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([*lines, lines[0]]))
+    with pytest.raises(EarshotError, match=r"holds 000 twice; delete it and pack again"):
+        write_entries(folder)

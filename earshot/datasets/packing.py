@@ -12,6 +12,7 @@ import io
 import json
 import os
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -105,9 +106,10 @@ def pack(  # noqa: PLR0913 - what, where to, as what; and how it goes
     Broken files are noted, not packed. Memory holds two clips per worker, as 16-bit samples.
 
     Raises:
-        EarshotError: the folder holds something else, another kind of pack, or clips whose files
-            have changed since.
+        EarshotError: two clips have one id; the folder holds something else, another kind of pack,
+            or clips whose files have changed since.
     """
+    _refuse_twice(clips)
     folder = Path(folder)
     states = {clip.id: origin.state(clip) for clip in clips}
     _begin(folder, settings)
@@ -154,6 +156,9 @@ def write_entries(folder: Path) -> list[int]:
     """Make the index of what the journals say; returns the bytes of audio of each shard.
 
     Of a clip with several lines the last counts: it was broken before.
+
+    Raises:
+        EarshotError: two lines say that a clip is good.
     """
     place: dict[str, int] = {}
     columns = {name: array("q") for name in NUMBERS}
@@ -163,6 +168,8 @@ def write_entries(folder: Path) -> list[int]:
             broken[entry.id] = entry.broken
             continue
         broken.pop(entry.id, None)
+        if entry.id in place:
+            raise EarshotError(f"{folder} holds {entry.id} twice; delete it and pack again")
         place[entry.id] = len(place)
         sources.append(entry.source)
         hashes.append(bytes.fromhex(entry.sha256))
@@ -291,6 +298,13 @@ class Known:
 def _is_due(known: Known | None, source: str) -> bool:
     """Whether a clip is still to be packed: a broken file is tried again once it has changed."""
     return known is None or (known.is_broken and known.source != source)
+
+
+def _refuse_twice(clips: Sequence[Clip]) -> None:
+    counts = Counter(clip.id for clip in clips)
+    twice = next((id for id, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise EarshotError(f"{counts[twice]} clips have the id {twice}; give each its own")
 
 
 def _refuse_changes(folder: Path, known: dict[str, Known], states: dict[str, str]) -> None:
