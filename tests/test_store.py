@@ -24,6 +24,7 @@ from stored import MANIFEST, D, axis, broken, embedded, hits, lance, milvus, pat
 from earshot.store import STORES, LanceStore, MemoryStore, create_store, open_store
 from earshot.store.checks import check_path
 from earshot.store.exact import exact_scores
+from earshot.store.snapshots import restore, snapshot
 from earshot.types import (
     Condition,
     EarshotError,
@@ -820,12 +821,15 @@ def test_what_is_put_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     synced: set[int] = set()
     real = os.fsync
     monkeypatch.setattr(os, "fsync", lambda fd: synced.add(os.fstat(fd).st_ino) or real(fd))
-    store = lance(tmp_path)
-    made = set(tmp_path.rglob("*"))
+    store = lance(tmp_path / "new" / "index")
+    made: set[Path] = set()
     for change in (
+        lambda: None,
         lambda: store.put([embedded("a", units(2))]),
         lambda: store.put([embedded("b", units(2))]),
+        lambda: snapshot(store, "before"),
         lambda: store.drop(["a"]),
+        lambda: restore(store, "before"),
         store.optimize,
     ):
         change()

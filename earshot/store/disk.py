@@ -34,6 +34,14 @@ class TableDisk:
             yield
             self.sync()
 
+    def begin(self) -> None:
+        """Bring all of a new table to the disk, and that its folder is there."""
+        self._synced = set()
+        self.sync()
+        if self.folder is not None:
+            for folder in (self.folder.parent, self.folder.parent.parent):
+                sync_folder(folder)
+
     def _files(self) -> set[Path]:
         if self.folder is None:
             return set()
@@ -49,7 +57,8 @@ class TableDisk:
         for path in new:
             with suppress(FileNotFoundError), path.open("rb") as file:  # Others may tidy up.
                 os.fsync(file.fileno())
-        for folder in {path.parent for path in new} | ({self.folder} if new else set()):
+        parents = {parent for path in new for parent in path.parents}
+        for folder in {parent for parent in parents if parent.is_relative_to(self.folder)}:
             with suppress(FileNotFoundError):
                 sync_folder(folder)
         self._synced = found

@@ -77,7 +77,7 @@ class LanceStore:
         self.uri, self.exact_rows = uri, exact_rows
         self._connection, self._table = connection, connection.open_table(TABLE)
         self.manifest = manifest_of(self._table.schema, uri)
-        self._disk = TableDisk(uri, TABLE)
+        self.disk = TableDisk(uri, TABLE)
         self._looked_s = time.monotonic()
         self.replaced = False
         """Whether another model's vectors took the place of these; who opens it again gets them."""
@@ -118,7 +118,9 @@ class LanceStore:
         with explained(uri, "create"):
             connection = connect(uri)
             connection.create_table(TABLE, schema=schema_of(manifest))
-            return cls(uri, connection, exact_rows)
+            made = cls(uri, connection, exact_rows)
+            made.disk.begin()
+            return made
 
     @classmethod
     def open(cls, uri: str, exact_rows: int = EXACT_ROWS) -> LanceStore:
@@ -147,7 +149,7 @@ class LanceStore:
         if not files:
             return
         counts = row_counts(files)
-        with self._disk.commits("write"):
+        with self.disk.commits("write"):
             self._follow_to_write()
             version, surplus = self._table.version, self._surplus(counts)
             committed = self._merge(files, surplus)
@@ -159,7 +161,7 @@ class LanceStore:
     def drop(self, paths: Collection[str]) -> None:
         """See `Store.drop`."""
         if known := [path for path in paths if is_storable(path)]:
-            with self._disk.commits("write"):
+            with self.disk.commits("write"):
                 self._follow_to_write()
                 self._table.delete(any_of(known))
                 self._forget()
@@ -262,7 +264,7 @@ class LanceStore:
         Indexes that it lacks, or has outgrown, are made behind the caller: see `wait`. Gives way
         to busy writers: what they keep from being done is left to the next call.
         """
-        with self._disk.commits("optimize"):
+        with self.disk.commits("optimize"):
             giving_way(self._tidy)
             self._forget()
             if self._table.count_rows() > self.exact_rows and is_due(self._table):
@@ -284,7 +286,7 @@ class LanceStore:
         """
         import pyarrow as pa
 
-        with self._disk.commits("write"):
+        with self.disk.commits("write"):
             self._follow_to_write()
             # Old versions live on from their end; this makes it now, whenever the last change was.
             self._table.delete("false")

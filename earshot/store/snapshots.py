@@ -51,7 +51,7 @@ def snapshot(store: LanceStore, name: str) -> Snapshot:
         raise EarshotError(f"{name!r} is no name for a snapshot: write letters, digits, . _ and -")
     if any(other.name == name for other in snapshots(store)):
         raise EarshotError(f"{store.uri} has a snapshot {name} already; choose another name")
-    with explained(store.uri, "write"):
+    with store.disk.commits("write"):
         table = store.newest()
         table.tags.create(name, table.version)
     return require(store, name)
@@ -78,7 +78,7 @@ def restore(store: LanceStore, name: str) -> LanceStore:
         EarshotError: there is none of that name.
     """
     version = require(store, name).version
-    with explained(store.uri, "write"):
+    with store.disk.commits("write"):
         table = store.newest()
         table.checkout(version)
         table.restore()
