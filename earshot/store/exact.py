@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -115,6 +116,17 @@ def exact_scores(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
         block = slice(start, start + BLOCK_ROWS)
         scores[block] = (vectors[block].astype(np.float64) * query).sum(axis=1)
     return scores
+
+
+def ranked(
+    rows: Sequence[Mapping[str, Any]], vectors: np.ndarray, query: np.ndarray
+) -> list[SegmentHit]:
+    """Hits of rows (N) that another index found, scored by their vectors (N, D), best first."""
+    hits = [
+        SegmentHit(path=row["path"], score=float(score), start_s=row["start_s"], end_s=row["end_s"])
+        for row, score in zip(rows, exact_scores(vectors, query), strict=True)
+    ]
+    return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.start_s, hit.end_s))
 
 
 def holding(columns: Mapping[str, np.ndarray], where: Sequence[Condition]) -> np.ndarray:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
 
-from earshot.store.exact import exact_scores
+from earshot.store.exact import ranked
 from earshot.store.expressions import filter_of
 from earshot.store.lance_words import WORDS_COLUMN
 from earshot.store.rows import HIT_COLUMNS, padded, vectors_of
@@ -123,13 +123,5 @@ def scan(
     answers = []
     for number, unit in enumerate(queries):
         own = np.flatnonzero(owners == number)
-        answers.append(_ranked([spans[i] for i in own], exact_scores(vectors[own], unit)))
+        answers.append(ranked([spans[i] for i in own], vectors[own], unit))
     return answers
-
-
-def _ranked(rows: Sequence[Mapping[str, Any]], scores: np.ndarray) -> list[SegmentHit]:
-    hits = [
-        SegmentHit(path=row["path"], score=float(score), start_s=row["start_s"], end_s=row["end_s"])
-        for row, score in zip(rows, scores, strict=True)
-    ]
-    return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.start_s, hit.end_s))

@@ -27,7 +27,7 @@ import numpy as np
 
 from earshot.conditions import facets_of
 from earshot.store.checks import check_files, check_search, is_storable, unit_queries
-from earshot.store.exact import exact_scores
+from earshot.store.exact import ranked
 from earshot.store.milvus_expressions import (
     any_of,
     facet_key,
@@ -181,7 +181,7 @@ class MilvusStore:
             asked = max(SPARE * limit, limit + 8)
             if asked > MOST_ROWS:
                 rows = list(self._query(filter_of(where), ROW_COLUMNS))
-                return [_ranked(rows, query)[:limit] for query in queries]
+                return [_scored(rows, query)[:limit] for query in queries]
             found = self._client.search(
                 self._name,
                 queries.tolist(),
@@ -191,7 +191,7 @@ class MilvusStore:
                 output_fields=ROW_COLUMNS,
             )
         answers = [[hit["entity"] for hit in hits] for hits in found]
-        return [_ranked(rows, query)[:limit] for rows, query in zip(answers, queries, strict=True)]
+        return [_scored(rows, query)[:limit] for rows, query in zip(answers, queries, strict=True)]
 
     def search_words(
         self,
@@ -329,15 +329,9 @@ def _embedded(record: FileRecord, rows: Sequence[Mapping[str, Any]]) -> Embedded
     )
 
 
-def _ranked(rows: Sequence[Mapping[str, Any]], query: np.ndarray) -> list[SegmentHit]:
-    if not rows:
-        return []
-    scores = exact_scores(np.array([row["vector"] for row in rows], dtype=np.float32), query)
-    hits = [
-        SegmentHit(path=row["path"], score=float(score), start_s=row["start_s"], end_s=row["end_s"])
-        for row, score in zip(rows, scores, strict=True)
-    ]
-    return sorted(hits, key=lambda hit: (-hit.score, hit.path, hit.start_s, hit.end_s))
+def _scored(rows: Sequence[Mapping[str, Any]], query: np.ndarray) -> list[SegmentHit]:
+    vectors = np.array([row["vector"] for row in rows], dtype=np.float32)
+    return ranked(rows, vectors.reshape(-1, len(query)), query)
 
 
 def _chunks(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
