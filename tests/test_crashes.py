@@ -333,9 +333,11 @@ def forbidden(*folders: Path, mode: int) -> Iterator[None]:
     modes = {path: path.stat().st_mode for path in paths}
     for path, before in modes.items():
         path.chmod(before & mode)
-    yield
-    for path in reversed(paths):
-        path.chmod(modes[path])
+    try:
+        yield
+    finally:
+        for path in reversed(paths):
+            path.chmod(modes[path])
 
 
 @contextmanager
@@ -343,8 +345,10 @@ def unwritable(folder: Path) -> Iterator[None]:
     """Take the right to make new names in a folder for a while."""
     mode = folder.stat().st_mode
     folder.chmod(mode & READ_ONLY)
-    yield
-    folder.chmod(mode)
+    try:
+        yield
+    finally:
+        folder.chmod(mode)
 
 
 @sampled("pack")
