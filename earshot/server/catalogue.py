@@ -30,14 +30,14 @@ def id_of(path: str) -> str:
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class Listing:
     """The files of an index at one moment; the searchable ones by id, in order of their paths."""
 
     files: Mapping[str, FileRecord]
     broken: Sequence[FileRecord]
 
     @classmethod
-    def of(cls, records: Mapping[str, FileRecord]) -> Snapshot:
+    def of(cls, records: Mapping[str, FileRecord]) -> Listing:
         """Sort what a store holds."""
         ordered = [records[path] for path in sorted(records)]
         return cls(
@@ -90,11 +90,11 @@ def _most_common(values: Iterable[str | int]) -> list[tuple[str | int, int]]:
 
 
 class Catalogue:
-    """The latest snapshot of a store's files."""
+    """The latest listing of a store's files."""
 
     def __init__(self, store: Store) -> None:
         self._store, self._lock, self._renewing = store, Lock(), Lock()
-        self._snapshot = Snapshot.of(store.files())
+        self._listing = Listing.of(store.files())
         self._read_s = time.monotonic()
 
     def turn_to(self, store: Store) -> None:
@@ -103,12 +103,12 @@ class Catalogue:
             self._store = store
         self.refresh()
 
-    def now(self) -> Snapshot:
+    def now(self) -> Listing:
         """What is known; where that is old, it is renewed meanwhile for those who ask next."""
         old = time.monotonic() - self._read_s > STALE_S
         if old and self._renewing.acquire(blocking=False):
             Thread(target=self._renew, daemon=True).start()
-        return self._snapshot
+        return self._listing
 
     def _renew(self) -> None:
         """Read the store again; where it cannot be read, what is known stays, and that is told."""
@@ -120,12 +120,12 @@ class Catalogue:
             self._read_s = time.monotonic()
             self._renewing.release()
 
-    def refresh(self) -> Snapshot:
+    def refresh(self) -> Listing:
         """Read the store again."""
         with self._lock:
-            self._snapshot = Snapshot.of(self._store.files())
+            self._listing = Listing.of(self._store.files())
             self._read_s = time.monotonic()
-            return self._snapshot
+            return self._listing
 
     def find(self, clip_id: str) -> FileRecord | None:
         """The searchable file of an id, also of one that has come since; None if there is none."""

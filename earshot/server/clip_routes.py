@@ -14,7 +14,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from earshot.server.catalogue import Snapshot
+from earshot.server.catalogue import Listing
 from earshot.server.desk import clip_out, conditions, require_present
 from earshot.server.filters import matching
 from earshot.server.pictures import Picture, draw, grey_png
@@ -54,8 +54,8 @@ async def _decoding(request: Request, work: Callable[[], Result]) -> Result:
 @router.get("/clips")
 def clips(request: Request, where: Where, offset: Offset = 0, limit: Limit = 50) -> PageOut:
     """The recordings in order of their paths."""
-    snapshot: Snapshot = desk_of(request).catalogue.now()
-    records = matching(list(snapshot.files.values()), conditions(where))
+    listing: Listing = desk_of(request).catalogue.now()
+    records = matching(list(listing.files.values()), conditions(where))
     page = [clip_out(record) for record in records[offset : offset + limit]]
     return PageOut(total=len(records), clips=page)
 

@@ -40,17 +40,17 @@ def status(request: Request) -> StatusOut:
     """What the index holds, and how far the indexing is."""
     desk = desk_of(request)
     desk.renew()
-    snapshot, manifest = desk.catalogue.now(), desk.searcher.store.manifest
+    listing, manifest = desk.catalogue.now(), desk.searcher.store.manifest
     return StatusOut(
         index=desk.name,
         model=desk.searcher.model.name,
         fingerprint=manifest.fingerprint,
         segment_s=manifest.segment_s,
         hop_s=manifest.hop_s,
-        files=len(snapshot.files),
-        broken=len(snapshot.broken),
-        duration_s=snapshot.duration_s,
-        common_folder=snapshot.common_folder,
+        files=len(listing.files),
+        broken=len(listing.broken),
+        duration_s=listing.duration_s,
+        common_folder=listing.common_folder,
         roots=[str(root) for root in desk.indexer.roots],
         job=desk.indexer.state.as_json(),
     )

@@ -65,13 +65,13 @@ def create_mcp(desk: Desk) -> MCPServer[Any]:
     @server.tool()
     def describe_library() -> dict[str, Any]:
         """Tell what the library holds: recordings, hours, folders, licences, tags, the model."""
-        snapshot = desk.catalogue.now()
-        facets = {name: dict(found[:DEFAULT_FACETS]) for name, found in snapshot.facets.items()}
+        listing = desk.catalogue.now()
+        facets = {name: dict(found[:DEFAULT_FACETS]) for name, found in listing.facets.items()}
         return {
-            "recordings": len(snapshot.files),
-            "broken_files": len(snapshot.broken),
-            "hours": round(snapshot.duration_s / 3600, 2),
-            "common_folder": snapshot.common_folder,
+            "recordings": len(listing.files),
+            "broken_files": len(listing.broken),
+            "hours": round(listing.duration_s / 3600, 2),
+            "common_folder": listing.common_folder,
             "model": desk.searcher.model.name,
             "most_frequent": facets,
         }

@@ -34,7 +34,14 @@ from earshot.store.milvus_expressions import (
     filter_of,
     hexadecimal,
 )
-from earshot.store.milvus_server import FORMAT, PROPERTY, Address, collection_schema, connect, told
+from earshot.store.milvus_server import (
+    FORMAT,
+    PROPERTY,
+    Address,
+    collection_schema,
+    connect,
+    explained,
+)
 from earshot.store.words import WordIndex
 from earshot.types import (
     Condition,
@@ -87,7 +94,7 @@ class MilvusStore:
         address = Address.of(uri)
         if address.is_file and not address.path.exists():
             return False
-        with told(uri, "open"):
+        with explained(uri, "open"):
             return bool(connect(uri).has_collection(address.collection))
 
     @classmethod
@@ -101,7 +108,7 @@ class MilvusStore:
             raise EarshotError(f"{uri}: Milvus keeps vectors in full precision; leave --half out")
         if cls.exists(uri):
             raise EarshotError(f"{uri}: there is an index already; open it, or delete it first")
-        with told(uri, "create"):
+        with explained(uri, "create"):
             client = connect(uri)
             collection_schema(client, Address.of(uri).collection, manifest)
         return cls(uri, client, manifest)
@@ -115,7 +122,7 @@ class MilvusStore:
         """
         if not cls.exists(uri):
             raise EarshotError(f"{uri}: there is no index here; index some files into it first")
-        with told(uri, "open"):
+        with explained(uri, "open"):
             client, name = connect(uri), Address.of(uri).collection
             raw = client.describe_collection(name).get("properties", {}).get(PROPERTY)
             if raw is None:
@@ -134,7 +141,7 @@ class MilvusStore:
         if not files:
             return
         rows = [_rows(file) for file in files]
-        with told(self.uri, "write"):
+        with explained(self.uri, "write"):
             for some in _chunks([own[0]["id"] for own in rows], PATHS_AT_ONCE):
                 self._client.delete(self._name, ids=list(some))
             self._upsert([row for own in rows for row in own[1:]], ROWS_AT_ONCE)
@@ -144,7 +151,7 @@ class MilvusStore:
 
     def drop(self, paths: Collection[str]) -> None:
         """See `Store.drop`."""
-        with told(self.uri, "write"):
+        with explained(self.uri, "write"):
             for some in _chunks([path for path in paths if is_storable(path)], PATHS_AT_ONCE):
                 # Row 0 first: a file without it is none.
                 self._client.delete(self._name, filter=f"({any_of(some)}) and number == 0")
@@ -153,7 +160,7 @@ class MilvusStore:
 
     def files(self) -> dict[str, FileRecord]:
         """See `Store.files`."""
-        with told(self.uri, "read"):
+        with explained(self.uri, "read"):
             return dict(self._all_records())
 
     def paths(self) -> list[str]:
@@ -177,7 +184,7 @@ class MilvusStore:
         queries = unit_queries(vectors, self.manifest.dimension)
         if not len(queries):
             return []
-        with told(self.uri, "read"):
+        with explained(self.uri, "read"):
             asked = max(SPARE * limit, limit + 8)
             if asked > MOST_ROWS:
                 rows = list(self._query(filter_of(where), ROW_COLUMNS))
@@ -202,7 +209,7 @@ class MilvusStore:
     ) -> list[WordHit]:
         """See `Store.search_words`."""
         check_search(limit, where)
-        with told(self.uri, "read"):
+        with explained(self.uri, "read"):
             records = self._all_records()
         if self._words is None:
             self._words = WordIndex(list(records.values()))
@@ -213,7 +220,7 @@ class MilvusStore:
         wanted = [path for path in dict.fromkeys(paths) if is_storable(path)]
         found: dict[str, list[Mapping[str, Any]]] = {}
         records: dict[str, FileRecord] = {}
-        with told(self.uri, "read"):
+        with explained(self.uri, "read"):
             for some in _chunks(wanted, PATHS_AT_ONCE):
                 for row in self._query(any_of(some), ROW_COLUMNS):
                     if row["start_s"] >= 0:

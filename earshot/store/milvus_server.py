@@ -73,7 +73,7 @@ def connect(uri: str) -> Any:
     address = Address.of(uri)
     if address.is_file:
         address.path.parent.mkdir(parents=True, exist_ok=True)
-    with told(uri, "reach"):
+    with explained(uri, "reach"):
         return client.MilvusClient(address.server, timeout=TIMEOUT_S, grpc_options=PATIENT)
 
 
@@ -123,7 +123,7 @@ def collection_schema(client: Any, name: str, manifest: Manifest) -> None:
 
 
 @contextmanager
-def told(uri: str, task: str) -> Iterator[None]:
+def explained(uri: str, task: str) -> Iterator[None]:
     """Turn what Milvus raises into one line that says where, what and what to do."""
     failure = client_package(uri).MilvusException
     try:
