@@ -1,13 +1,14 @@
 """What works without any extra: `make test-minimal` runs it in an environment that has none."""
 
 import importlib
-import importlib.util
 import pkgutil
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, distribution, metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import earshot
 from earshot.datasets.soundscape import write_soundscapes
@@ -15,16 +16,8 @@ from earshot.library import index, open_or_create
 from earshot.search import Searcher
 from earshot.types import Question
 
-EXTRAS = {
-    "lancedb": "index",
-    "av": "media",
-    "watchfiles": "watch",
-    "py7zr": "data",
-    "matplotlib": "plots",
-    "lightning_fabric": "train",
-    "fastapi": "serve",
-    "onnx": "export",
-}
+OURS = metadata("earshot")
+EXTRAS = sorted({*OURS.get_all("Provides-Extra", [])} - {"dev"})
 MODULES = [one.name for one in pkgutil.walk_packages(earshot.__path__, "earshot.")]
 
 
@@ -41,8 +34,31 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_no_extra_is_here() -> None:
-    assert [name for name in EXTRAS if importlib.util.find_spec(name)] == []
+def packages_of(extra: str) -> list[str]:
+    """What only an extra asks for, by the package's own description."""
+    found = map(Requirement, OURS.get_all("Requires-Dist", []))
+    asked = [one for one in found if one.marker and one.marker.evaluate({"extra": extra})]
+    return [one.name for one in asked if not (one.marker and one.marker.evaluate({"extra": ""}))]
+
+
+def is_here(package: str) -> bool:
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def test_every_extra_is_read() -> None:
+    assert is_here("numpy")
+    assert len(EXTRAS) > 9
+    assert "pymilvus" in packages_of("milvus")
+    assert all(map(packages_of, EXTRAS))
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_no_extra_is_here(extra: str) -> None:
+    assert [package for package in packages_of(extra) if is_here(package)] == []
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -73,6 +89,8 @@ def test_recordings_are_embedded_from_the_shell(scenes: Path, tmp_path: Path) ->
     ("extra", "words"),
     [
         ("index", ("index", "SCENES", "--to", "library", "--model", "pocket")),
+        ("milvus", ("index", "SCENES", "--to", "milvus:library.db", "--model", "pocket")),
+        ("distributed", ("index", "SCENES", "--to", "library", "--model", "pocket", "--ray", "x")),
         ("serve", ("serve", "library")),
         ("serve", ("mcp", "library")),
         ("train", ("train", "demo", "--data", ".", "--out", "run")),
