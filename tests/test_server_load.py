@@ -251,8 +251,9 @@ def test_too_large_bodies_are_refused(server: Server) -> None:
 
 # ---- many ---------------------------------------------------------------------------------------
 
-SAMPLE = pytest.param(20, 10.0, id="sample")
-LONG = pytest.param(200, 300.0, id="long", marks=pytest.mark.reliability)
+# Fewer answers have less room: what each may leave behind is about as much.
+SAMPLE = pytest.param(20, 10.0, ROOM_KB // 5, id="sample")
+LONG = pytest.param(200, 300.0, ROOM_KB, id="long", marks=pytest.mark.reliability)
 
 
 class Crowd:
@@ -288,9 +289,9 @@ class Crowd:
             thread.join()
 
 
-@pytest.mark.parametrize(("clients", "duration_s"), [SAMPLE, LONG])
+@pytest.mark.parametrize(("clients", "duration_s", "room_kb"), [SAMPLE, LONG])
 def test_many_are_answered_in_the_same_memory(
-    server: Server, library: Path, clients: int, duration_s: float, record_property: Callable
+    server: Server, library: Path, clients: int, duration_s: float, room_kb: int
 ) -> None:
     files = server.files()
     crowd = Crowd(server, library, clients)
@@ -306,7 +307,7 @@ def test_many_are_answered_in_the_same_memory(
     print(json.dumps({"clients": clients, "answers": dict(crowd.statuses), "rss_kb": figures}))  # noqa: T201
     assert set(crowd.statuses) == {200}
     assert crowd.statuses[200] >= clients
-    assert max(figures) < early_kb + ROOM_KB
+    assert max(figures) < early_kb + room_kb
     server.is_as_before(files, threads)
     server.is_well()
 
