@@ -16,6 +16,7 @@ import pytest
 import soundfile
 from conftest import make_recordings
 from hostile import Fate
+from stored import D, embedded
 from test_audio import encode, needs_av, noise, reason, whole, write
 
 from earshot import audio
@@ -26,6 +27,8 @@ from earshot.store import create_store, open_store
 from earshot.types import EmbeddedFile, FileRecord, Model, Store
 
 SEED = 8
+# A tenth of the time after which a decoder is ended.
+MOST_CPU_S = 12
 SAMPLE = 120
 LEAST_CASES = 2000
 # Beside what good files take: blocks, segments, a soxr that makes 32 kHz of 1 Hz, for each worker.
@@ -204,17 +207,58 @@ def test_tags_that_are_made_to_hurt(tmp_path: Path) -> None:
 # All of it
 
 
+# A process of its own: what is started by one of tests counts the memory of that as its own.
+MEASURED = """
+import json, resource, subprocess, sys
+
+done = subprocess.run(sys.argv[1:], capture_output=True, check=True)
+most_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(json.dumps([json.loads(done.stdout), most_kib // 1024]))
+"""
+
+
 def run_index(folder: Path, uri: Path) -> tuple[dict[str, Any], int]:
     """`earshot index --json`, and the most memory that it or a process of its own took, in MiB."""
     command = [sys.executable, "-m", "earshot", "index", folder, "--to", uri]
     command += ["--model", "tags-mn05", "--json"]
-    with (uri.parent / f"{uri.name}.json").open("w+b") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.returncode == 0
-        out.seek(0)
-        return json.loads(out.read()), usage.ru_maxrss // 1024
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, *command], check=True, stdout=subprocess.PIPE
+    )
+    summary, most_mib = json.loads(done.stdout)
+    return summary, most_mib
+
+
+HEAR_EACH = """
+import json, sys, time
+from earshot import audio
+from earshot.types import AudioError
+
+for path in sys.stdin.read().splitlines():
+    why, begun_s = "", time.process_time()
+    try:
+        for _ in audio.stream(path, sample_rate_hz=32_000):
+            pass
+    except AudioError as error:
+        why = error.reason
+    print(json.dumps([path, why, time.process_time() - begun_s]), flush=True)
+"""
+
+
+@pytest.mark.reliability
+def test_each_of_thousands_is_decoded_or_refused_by_itself(tmp_path: Path) -> None:
+    """In one process that dies of none, each in bounded time of a core."""
+    fates = hostile.put(hostile.all_cases(tmp_path, SEED), tmp_path / "corpus")
+    assert len(fates) > LEAST_CASES
+    command = [sys.executable, "-c", HEAR_EACH]
+    done = subprocess.run(command, input="\n".join(fates), capture_output=True, text=True)
+    heard = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, heard[-1:]
+    assert [path for path, *_ in heard] == list(fates)
+    records = {path: embedded(path, np.zeros((0, D)), broken=why).record for path, why, _ in heard}
+    became = require_right(fates, records, {})
+    longest_s = sorted((cpu_s for *_, cpu_s in heard), reverse=True)
+    print(f"\n{len(fates)} cases: {dict(became)}; longest {longest_s[:8]} s of a core")  # noqa: T201
+    assert longest_s[0] < MOST_CPU_S
 
 
 @pytest.mark.reliability
