@@ -165,12 +165,12 @@ class MilvusStore:
 
     def paths(self) -> list[str]:
         """See `Store.paths`."""
-        with told(self.uri, "read"):
+        with explained(self.uri, "read"):
             return list(self._all_records())
 
     def segment_count(self) -> int:
         """See `Store.segment_count`."""
-        with told(self.uri, "read"):
+        with explained(self.uri, "read"):
             counted = self._client.query(
                 self._name, filter="start_s >= 0", output_fields=["count(*)"]
             )
