@@ -48,7 +48,6 @@ from earshot.server.attempts import (
     Attempts,
 )
 from earshot.server.catalogue import Catalogue, id_of
-from earshot.server.guard import cookie_of
 from earshot.server.jobs import Indexer
 from earshot.server.pictures import COLUMNS, Pictures, draw, grey_png
 from earshot.server.playing import Wav, byte_range
@@ -613,6 +612,17 @@ def test_a_token_is_asked_of_everybody(searcher: Searcher, library: Path) -> Non
         assert client.get(clip_url(library / "tone.ogg", "/audio")).status_code == 200
 
 
+def test_a_cookie_says_nothing_of_the_token(searcher: Searcher) -> None:
+    """Else who guesses tokens would try them as cookies, many in a request."""
+    with client_of(searcher, token=TOKEN) as client, client_of(searcher, token=TOKEN) as other:
+        for visited in (client, other):
+            assert visited.post("/api/login", json={"token": TOKEN}).status_code == 204
+            assert visited.get("/api/status").status_code == 200
+        assert dict(client.cookies).keys() == dict(other.cookies).keys()
+        other.cookies = client.cookies
+        assert other.get("/api/status").status_code == 401
+
+
 def test_wrong_tokens_slow_their_sender_down(searcher: Searcher) -> None:
     right = {"authorization": f"Bearer {TOKEN}"}
     app = create_app(searcher, ServerConfig(token=TOKEN))
@@ -624,7 +634,7 @@ def test_wrong_tokens_slow_their_sender_down(searcher: Searcher) -> None:
         for reply in (
             here.get("/api/status", headers=right),
             here.post("/api/login", json={"token": TOKEN}),
-            here.get("/api/status", headers={"cookie": "=".join(cookie_of(TOKEN))}),
+            here.get("/api/status", headers={"cookie": f"earshot-8000={app.state.session}"}),
         ):
             assert reply.status_code == 429
             assert int(reply.headers["retry-after"]) >= 1

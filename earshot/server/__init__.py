@@ -26,7 +26,7 @@ from earshot.server import clip_routes, library_routes, search_routes
 from earshot.server.attempts import Attempts
 from earshot.server.counters import Counters, Counting
 from earshot.server.desk import Desk, UnknownIdError
-from earshot.server.guard import Guard
+from earshot.server.guard import Guard, new_session
 from earshot.server.mcp import create_mcp
 from earshot.server.schemas import refusals
 from earshot.server.settings import ServerConfig
@@ -97,12 +97,12 @@ def create_app(
         responses=REFUSALS,
     )
     app.state.desk, app.state.closing = desk, Event()
-    app.state.attempts = Attempts()
+    app.state.attempts, app.state.session = Attempts(), new_session()
     app.state.together = Together(desk.encoded)
     counters = Counters(desk)
     # Within the guard, unlike FastAPI's own limit: refusals have the headers, strangers get none.
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=config.upload_bytes)
-    app.add_middleware(Guard, config=config, attempts=app.state.attempts)
+    app.add_middleware(Guard, config=config, attempts=app.state.attempts, session=app.state.session)
     app.add_middleware(Counting, counters=counters)
     for router in (search_routes.router, clip_routes.router, library_routes.router):
         app.include_router(router)

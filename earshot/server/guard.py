@@ -6,9 +6,9 @@ the browser ask this server (also under a name that it made up, DNS rebinding) g
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import ipaddress
+import secrets
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
 
@@ -37,13 +37,19 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # The page's own files hold no secret; it asks for the token when it is refused an answer.
 PUBLIC_PATHS = frozenset({"/", "/health", "/api/login"})
 PUBLIC_FOLDER = "/web/"
+# No number of guesses at so much chance is worth counting, unlike those at a token.
+SESSION_BYTES = 32
 
 
-def cookie_of(token: str) -> tuple[str, str]:
-    """Name and value of the cookie that stands for a token, and does not tell it."""
-    digest = hashlib.sha256(b"earshot cookie " + token.encode()).hexdigest()
-    # Cookies do not know ports: servers with different tokens need different names.
-    return f"earshot-{digest[:8]}", digest
+def new_session() -> str:
+    """What a cookie must hold: by chance, so that it tells nothing and cannot be guessed."""
+    return secrets.token_hex(SESSION_BYTES)
+
+
+def cookie_name(scope: Scope) -> str:
+    """Cookies do not know ports, so that servers on one machine need different names."""
+    _, port = scope.get("server") or ("", 0)
+    return f"earshot-{port or 0}"
 
 
 def is_same(given: str, expected: str) -> bool:
@@ -52,10 +58,15 @@ def is_same(given: str, expected: str) -> bool:
 
 
 class Guard:
-    """Middleware: refuses what does not belong here, and adds the security headers."""
+    """Middleware: refuses what does not belong here, and adds the security headers.
 
-    def __init__(self, app: ASGIApp, config: ServerConfig, attempts: Attempts) -> None:
-        self.app, self.token, self.attempts = app, config.token, attempts
+    Who gave the token once has `session` as a cookie.
+    """
+
+    def __init__(
+        self, app: ASGIApp, config: ServerConfig, attempts: Attempts, session: str
+    ) -> None:
+        self.app, self.token, self.attempts, self.session = app, config.token, attempts, session
         self.names = frozenset(name.lower() for name in (*LOOPBACK_NAMES, *config.hosts))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,17 +109,20 @@ class Guard:
         ):
             return _refused(403, "requests from other sites are refused")
         if self.token and not _is_public(scope["path"]):
-            return self._without_token(headers, address_of(scope))
+            return self._without_token(scope, headers)
         return None
 
-    def _without_token(self, headers: Headers, address: str) -> JSONResponse | None:
+    def _without_token(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         """The refusal of who has not the token, or has to wait before it is looked at."""
-        given = self._given(headers)
-        if given and (wait_s := self.attempts.wait_s(address)):
+        address, token = address_of(scope), bearer_of(headers)
+        cookies = _cookies(headers.getlist("cookie"), cookie_name(scope))
+        if (token or cookies) and (wait_s := self.attempts.wait_s(address)):
             return slowed(wait_s)
-        right = any(is_same(token, expected) for token, expected in given)
-        if given:
-            self.attempts.note(address, right=right)
+        right = any(is_same(cookie, self.session) for cookie in cookies)
+        if token:
+            is_token = is_same(token, self.token)
+            self.attempts.note(address, right=is_token)
+            right = right or is_token
         if right:
             return None
         refusal = _refused(401, "a token is needed: Authorization: Bearer TOKEN")
@@ -122,14 +136,11 @@ class Guard:
             name = name.rpartition(":")[0] or name
         return name in self.names or _is_address(name)
 
-    def _given(self, headers: Headers) -> list[tuple[str, str]]:
-        """The tokens and cookies of a request, each with what it should be."""
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        name, value = cookie_of(self.token)
-        given = [(cookie, value) for cookie in _cookies(headers.getlist("cookie"), name)]
-        if scheme.lower() == "bearer" and token.strip():
-            given.append((token.strip(), self.token))
-        return given
+
+def bearer_of(headers: Headers) -> str:
+    """The token of a request; empty without one."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def address_of(scope: Scope) -> str:

@@ -13,7 +13,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from earshot.server.attempts import Attempts
 from earshot.server.clip_routes import Limit, Offset
-from earshot.server.guard import address_of, cookie_of, is_same, slowed
+from earshot.server.guard import address_of, cookie_name, is_same, slowed
 from earshot.server.jobs import JobState
 from earshot.server.schemas import (
     AddIn,
@@ -136,8 +136,9 @@ def login(request: Request, given: LoginIn) -> Response:
         attempts.note(address, right=right)
     if not right:
         raise HTTPException(401, "that is not the token that the server was started with")
-    response, (name, value) = Response(status_code=204), cookie_of(token)
-    response.set_cookie(name, value, httponly=True, samesite="strict", max_age=30 * 86_400)
+    response, name = Response(status_code=204), cookie_name(request.scope)
+    session: str = request.app.state.session
+    response.set_cookie(name, session, httponly=True, samesite="strict", max_age=30 * 86_400)
     return response
 
 
