@@ -634,13 +634,16 @@ def test_wrong_tokens_slow_their_sender_down(searcher: Searcher) -> None:
         for reply in (
             here.get("/api/status", headers=right),
             here.post("/api/login", json={"token": TOKEN}),
-            here.get("/api/status", headers={"cookie": f"earshot-8000={app.state.session}"}),
         ):
             assert reply.status_code == 429
             assert int(reply.headers["retry-after"]) >= 1
             assert "too many wrong tokens" in reply.json()["detail"]
         assert here.get("/api/status").status_code == 401
         assert here.get("/").status_code == 200
+        # Who came in before, from the same address, goes on, and makes nobody's wait shorter.
+        cookie = {"cookie": f"earshot-8000={app.state.session}"}
+        assert here.get("/api/status", headers=cookie).status_code == 200
+        assert here.get("/api/status", headers=right).status_code == 429
         assert there.get("/api/status", headers=right).status_code == 200
         deadline_s = time.monotonic() + 60
         while here.get("/api/status", headers=right).status_code != 200:
@@ -649,18 +652,32 @@ def test_wrong_tokens_slow_their_sender_down(searcher: Searcher) -> None:
         assert here.post("/api/login", json={"token": "wrong"}).status_code == 401
 
 
+def test_a_right_token_forgives_no_guesses(searcher: Searcher) -> None:
+    """Else who guesses needs only a friend at the same address, or the token's owner."""
+    right, guesses = {"authorization": f"Bearer {TOKEN}"}, []
+    with client_of(searcher, token=TOKEN) as client:
+        for number in range(2 * FREE_ATTEMPTS):
+            wrong = {"authorization": f"Bearer guess-{number}"}
+            guesses.append(client.get("/api/status", headers=wrong).status_code)
+            client.get("/api/status", headers=right)
+            client.post("/api/login", json={"token": TOKEN})
+            client.cookies.clear()
+    assert guesses[:FREE_ATTEMPTS] == [401] * FREE_ATTEMPTS
+    assert 429 in guesses
+
+
 def test_what_is_known_of_wrong_tokens_is_bounded() -> None:
     attempts = Attempts()
     for address in ("2001:db8::1", "2001:db8::2"):
         for _ in range(FREE_ATTEMPTS):
-            attempts.note(address, right=False)
+            attempts.note(address)
     assert attempts.wait_s("2001:db8::3") > FIRST_WAIT_S
     assert attempts.wait_s("2001:db8:1::3") == 0
     for _ in range(5000):
-        attempts.note("10.0.0.1", right=False)
+        attempts.note("10.0.0.1")
     assert 0 < attempts.wait_s("10.0.0.1") <= LONGEST_WAIT_S
     for number in range(MAX_ADDRESSES):
-        attempts.note(f"10.1.{number // 256}.{number % 256}", right=False)
+        attempts.note(f"10.1.{number // 256}.{number % 256}")
     assert len(attempts._wrong) == MAX_ADDRESSES
     assert attempts.wait_s("10.0.0.1") == 0
 

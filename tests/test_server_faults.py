@@ -225,21 +225,12 @@ def test_every_answer_has_the_security_headers(searcher: Searcher, library: Path
 
 
 def test_cookies_and_tokens(searcher: Searcher) -> None:
-    with client_of(searcher, token=TOKEN) as client:
-        for given in (
-            "",
-            " ",
-            "null",
-            TOKEN[:-1],
-            TOKEN + "x",
-            TOKEN.upper(),
-            "ü",
-            "\0",
-            "x" * 2000,
-        ):
-            client.app.state.attempts.note("testclient", right=True)
-            assert client.post("/api/login", json={"token": given}).status_code == 401, given
-        client.app.state.attempts.note("testclient", right=True)
+    wrong = ("", " ", "null", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "ü", "\0", "x" * 2000)
+    app = create_app(searcher, ServerConfig(token=TOKEN))
+    with TestClient(app, base_url=OWN) as client:
+        for number, given in enumerate(wrong):
+            there = TestClient(app, base_url=OWN, client=(f"10.0.0.{number}", 1))
+            assert there.post("/api/login", json={"token": given}).status_code == 401, given
         line = client.post("/api/login", json={"token": TOKEN}).headers["set-cookie"]
         parts = {part.strip().lower().partition("=")[0] for part in line.split(";")[1:]}
         assert {"httponly", "samesite", "path", "max-age"} == parts

@@ -1,7 +1,8 @@
 """Wrong tokens slow their sender down: after a few, an address waits before the next is looked at.
 
-While it waits nothing is compared, so that trying on tells nothing; a right token clears the slate.
-What is remembered is bounded: the addresses that were wrong last.
+While it waits no token is compared, so that trying on tells nothing. Many may share an address: a
+right token forgives nobody, as it may be another's than who guesses. What is remembered is bounded:
+the addresses that were wrong last.
 """
 
 from __future__ import annotations
@@ -37,13 +38,11 @@ class Attempts:
         wait_s = min(FIRST_WAIT_S * 2.0 ** min(count - FREE_ATTEMPTS, 30), LONGEST_WAIT_S)
         return max(0.0, last_s + wait_s - time.monotonic())
 
-    def note(self, address: str, *, right: bool) -> None:
-        """Count a token that was looked at."""
+    def note(self, address: str) -> None:
+        """Count a wrong token."""
         network, now_s = network_of(address), time.monotonic()
         with self._lock:
             count, last_s = self._wrong.pop(network, (0, now_s))
-            if right:
-                return
             count = 0 if now_s - last_s > FORGOTTEN_S else count
             self._wrong[network] = count + 1, now_s
             while len(self._wrong) > MAX_ADDRESSES:

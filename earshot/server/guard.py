@@ -114,17 +114,16 @@ class Guard:
 
     def _without_token(self, scope: Scope, headers: Headers) -> JSONResponse | None:
         """The refusal of who has not the token, or has to wait before it is looked at."""
-        address, token = address_of(scope), bearer_of(headers)
         cookies = _cookies(headers.getlist("cookie"), cookie_name(scope))
-        if (token or cookies) and (wait_s := self.attempts.wait_s(address)):
-            return slowed(wait_s)
-        right = any(is_same(cookie, self.session) for cookie in cookies)
-        if token:
-            is_token = is_same(token, self.token)
-            self.attempts.note(address, right=is_token)
-            right = right or is_token
-        if right:
-            return None
+        if any(is_same(cookie, self.session) for cookie in cookies):
+            return None  # Nobody waits for the guesses of others at the same address.
+        if token := bearer_of(headers):
+            address = address_of(scope)
+            if wait_s := self.attempts.wait_s(address):
+                return slowed(wait_s)
+            if is_same(token, self.token):
+                return None
+            self.attempts.note(address)
         refusal = _refused(401, "a token is needed: Authorization: Bearer TOKEN")
         refusal.headers["www-authenticate"] = "Bearer"
         return refusal

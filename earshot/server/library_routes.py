@@ -125,16 +125,16 @@ async def events(request: Request) -> AsyncIterator[ServerSentEvent]:
 
 
 @router.post("/login", status_code=204)
-def login(request: Request, given: LoginIn) -> Response:
+async def login(request: Request, given: LoginIn) -> Response:
     """Exchange the token for a cookie, which the page's players need."""
+    # In the event loop, one after another: together, all would be looked at before one is counted.
     token, address = desk_of(request).config.token, address_of(request.scope)
     attempts: Attempts = request.app.state.attempts
     if wait_s := attempts.wait_s(address):
         return slowed(wait_s)
-    right = bool(token) and is_same(given.token.strip(), token)
-    if token:
-        attempts.note(address, right=right)
-    if not right:
+    if not (token and is_same(given.token.strip(), token)):
+        if token:
+            attempts.note(address)
         raise HTTPException(401, "that is not the token that the server was started with")
     response, name = Response(status_code=204), cookie_name(request.scope)
     session: str = request.app.state.session
