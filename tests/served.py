@@ -92,11 +92,13 @@ def answering(app: FastAPI) -> Iterator[str]:
 
 
 @contextmanager
-def serving(index: Path, home: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def serving(
+    index: Path, home: Path, *options: str, **environment: str
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A server of an index as a process of its own; gives its address."""
     process = subprocess.Popen(
         [sys.executable, "-m", "earshot", "serve", str(index), "--port", "0", *options],
-        env=run_environment(home),
+        env=run_environment(home) | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

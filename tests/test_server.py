@@ -808,6 +808,32 @@ def test_a_busy_port_and_an_open_address_are_one_line(library_index: Path, home:
     assert "no index" in refused_to_serve(home, str(library_index / "none"), "--port", "0")
 
 
+@pytest.mark.parametrize("way", ["file", "variable"])
+def test_a_token_need_not_stand_in_the_command(
+    library_index: Path, home: Path, tmp_path: Path, way: str
+) -> None:
+    """Where every user of the machine can read it."""
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n")
+    options = ("--token-file", str(file)) if way == "file" else ()
+    variables = {} if way == "file" else {"EARSHOT_TOKEN": TOKEN}
+    with serving(library_index, home, *options, **variables) as (url, process):
+        assert TOKEN not in str(process.args)
+        assert httpx2.get(f"{url}/api/status", timeout=60).status_code == 401
+        right = {"authorization": f"Bearer {TOKEN}"}
+        assert httpx2.get(f"{url}/api/status", headers=right, timeout=60).status_code == 200
+
+
+def test_a_token_that_is_not_to_be_had_is_one_line(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "short").write_text("short")
+    for name, words in (("none", "no such file"), ("empty", "no token"), ("short", "5 characters")):
+        line = refused_to_serve(home, "index", "--token-file", str(tmp_path / name))
+        assert words in line
+    twice = refused_to_serve(home, "index", "--token-file", "x", "--token", TOKEN)
+    assert "given twice" in twice
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_run_that_ends_by_a_fault_is_over(searcher: Searcher, library: Path) -> None:
     def fail() -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from earshot.types import EarshotError
+
 if TYPE_CHECKING:
     from earshot.search import Searcher
 
@@ -31,8 +33,16 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 is any free one.")] = 8000,
     host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
     token: Annotated[
-        str, typer.Option(help="What visitors must know; needed for other addresses.")
+        str,
+        typer.Option(
+            envvar="EARSHOT_TOKEN",
+            help="What visitors must know; needed for other addresses. Users of this machine can "
+            "read a command, but not its variables or the file.",
+        ),
     ] = "",
+    token_file: Annotated[
+        Path | None, typer.Option(help="A file that holds the token, in its first line.")
+    ] = None,
     root: Annotated[
         list[Path] | None,
         typer.Option(help="A folder whose files may be added and removed; repeatable."),
@@ -51,6 +61,7 @@ def serve(
     from earshot.server.running import listen, run
     from earshot.server.settings import require_token
 
+    token = _token(token, token_file)
     require_token(host, token)
     names = (host, socket.gethostname(), *(name or ()))
     config = ServerConfig(token=token, hosts=names, roots=tuple(root or ()), isolated=True)
@@ -84,6 +95,26 @@ def mcp(index: Index, model: MovedModel = None) -> None:
         return
     finally:
         desk.close()
+
+
+def _token(given: str, file: Path | None) -> str:
+    """The token, of the option or of a file.
+
+    Raises:
+        EarshotError: it is given twice, or the file holds none.
+    """
+    if file is None:
+        return given
+    if given:
+        raise EarshotError("the token is given twice; leave --token and EARSHOT_TOKEN away")
+    try:
+        line = file.read_text().partition("\n")[0].strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise EarshotError(f"cannot read the token from {file}: {reason.lower()}") from error
+    if not line:
+        raise EarshotError(f"{file} holds no token; write one into its first line")
+    return line
 
 
 def _searcher(index: str, model: str | None) -> Searcher:

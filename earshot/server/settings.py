@@ -62,6 +62,7 @@ def require_token(host: str, token: str) -> None:
     """
     if not token and not is_loopback(host):
         raise EarshotError(
-            f"{host} can be reached from other machines, which needs a token: give --token with "
-            "at least 8 characters, or leave --host away to listen on this machine alone"
+            f"{host} can be reached from other machines, which needs a token of at least "
+            f"{MIN_TOKEN_LETTERS} characters: give --token-file, EARSHOT_TOKEN or --token, or "
+            "leave --host away to listen on this machine alone"
         )
