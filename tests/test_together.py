@@ -80,6 +80,24 @@ def test_who_has_gone_is_not_worked_for() -> None:
     assert work.rounds == [[1], [4]]
 
 
+def test_who_cannot_be_asked_holds_up_nobody() -> None:
+    """Whether a visitor is there is read from the connection, which may end by any error."""
+    work = Doubling()
+    together = Together(work)
+
+    async def unknown() -> bool:
+        raise OSError("the line is dead")
+
+    async def scene() -> list[int | BaseException]:
+        tasks = [together.do(n, unknown if n == 2 else here) for n in (1, 2, 3)]
+        work.may_begin.set()
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+
+    first, second, third = asyncio.run(scene())
+    assert (first, third) == (2, 6)
+    assert isinstance(second, OSError)
+
+
 def test_it_goes_on_after_a_rest() -> None:
     work = Doubling()
     work.may_begin.set()

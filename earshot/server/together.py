@@ -52,7 +52,7 @@ class Together(Generic[Task, Result]):
 
         Raises:
             GoneError: `is_gone` when its turn came.
-            Exception: what its own work ended with.
+            Exception: what its own work, or `is_gone`, ended with.
         """
         result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.append(Waiting(task=task, result=result, is_gone=is_gone))
@@ -82,7 +82,12 @@ class Together(Generic[Task, Result]):
             waiting = self._queue.popleft()
             if waiting.result.done():  # Given up.
                 continue
-            if await waiting.is_gone():
+            try:
+                gone = await waiting.is_gone()
+            except Exception as error:  # noqa: BLE001 - who asked is told, the others go on
+                settle(waiting.result, error)
+                continue
+            if gone:
                 settle(waiting.result, GoneError())
             else:
                 batch.append(waiting)
