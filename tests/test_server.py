@@ -469,10 +469,24 @@ def test_pictures_are_kept_and_damage_is_redrawn(
     assert first.headers["content-type"] == "image/png"
     version = client.get(clip_url(library / "deep.wav")).json()["version"]
     kept = next((home / "pictures").glob(f"{version[:2]}/{version}*.npz"))
-    kept.write_bytes(b"damaged")
-    again = client.get(url)
-    # A level apart where a product of matrices rounds otherwise.
-    assert np.abs(grey_of(again.content) - grey_of(first.content)).max() <= 1
+    whole = kept.read_bytes()
+    middle = len(whole) // 2
+    for damaged in (
+        *(b"", b"damaged", whole[:30], whole[:middle], whole[:-1], bytes(len(whole))),
+        *(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :] for at in (0, middle)),
+    ):
+        kept.write_bytes(damaged)
+        again = client.get(url)
+        assert again.status_code == 200, damaged[:30]
+        # A level apart where a product of matrices rounds otherwise.
+        assert np.abs(grey_of(again.content) - grey_of(first.content)).max() <= 1
+
+
+def test_a_cache_that_cannot_be_written_stops_no_picture(tmp_path: Path, library: Path) -> None:
+    path = str(library / "noises" / "000.wav")
+    (tmp_path / "file").touch()
+    picture = Pictures(tmp_path / "file").of(path, "0" * 64, 1.0)
+    assert np.array_equal(picture.peaks, draw(path, 1.0).peaks)
 
 
 def grey_of(png: bytes) -> np.ndarray:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import time
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -23,6 +24,7 @@ import numpy as np
 from earshot import audio
 from earshot.files import atomic_write
 from earshot.frontends.mel import MelConfig, mel_bank
+from earshot.types import EarshotError
 
 COLUMNS = 800
 MEL = MelConfig(mel_bands=96, fmin_hz=40.0, fmax_hz=16_000.0, window_s=0.032)
@@ -172,9 +174,11 @@ class Pictures:
                 os.utime(kept)  # The order in which they are dropped.
             return found
         picture = draw(path, duration_s)
-        with atomic_write(kept) as file:
-            np.savez_compressed(file, peaks=picture.peaks, decibels=picture.decibels)
-        self._make_room(kept)
+        # A folder that cannot be written, or a full disk, is no reason not to show it.
+        with suppress(OSError, EarshotError):
+            with atomic_write(kept) as file:
+                np.savez_compressed(file, peaks=picture.peaks, decibels=picture.decibels)
+            self._make_room(kept)
         return picture
 
     def _make_room(self, kept: Path) -> None:
@@ -212,7 +216,9 @@ def _times_and_size(path: Path) -> tuple[int, int]:
 
 def _read(path: Path) -> Picture | None:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here: what NumPy opens it leaves open where the archive is damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return Picture(peaks=arrays["peaks"], decibels=arrays["decibels"])
-    except (OSError, ValueError, KeyError, zlib.error):  # Not there, or damaged: drawn anew.
+    # Not there, or damaged: drawn anew.
+    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile):
         return None
