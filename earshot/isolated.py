@@ -18,13 +18,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from earshot.embed import Reports, embed_files
+from earshot.examine import end_with_parent, manner_of_end
 from earshot.library import noted
 from earshot.metadata import Tables
 from earshot.model import load_for
@@ -282,15 +283,9 @@ class _Process:
 
     def _end(self) -> str:
         """How it ended."""
-        self._process.join(POLL_S * 20)
-        code = self._process.exitcode
+        reason = manner_of_end(self._process)
         self.kill()
-        if code is None:
-            return "fell silent"
-        if code >= 0:
-            return f"ended with code {code}"
-        name = signal.Signals(-code).name
-        return f"died of {name}" + (", for want of memory perhaps" if name == "SIGKILL" else "")
+        return reason
 
     def kill(self) -> None:
         """End it."""
@@ -350,7 +345,7 @@ class _Notebook:
 def _hear_for_others(setting: Setting, connection: Connection[Any, Any], notes: Any) -> None:
     """Inside the process: hear what is handed over until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     notebook = _Notebook(notes)
     notebook.turn_over({})
     try:
@@ -382,11 +377,3 @@ def _heard(
             annotated = noted(file, tables)
             notebook.at("")
             yield annotated
-
-
-def _end_with_parent() -> None:
-    """Do not outlive who asked: one who was killed cannot say that nobody waits any more."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-    os._exit(1)

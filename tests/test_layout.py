@@ -24,6 +24,7 @@ FLOORS = {
     "files": 1,
     "weights": 1,
     "checkpoints": 2,
+    "examine": 2,
     "encoders": 2,
     "datasets": 2,
     "metadata": 2,

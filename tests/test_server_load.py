@@ -76,6 +76,9 @@ def warm(server: Server, library: Path) -> None:
     audio = f"{server.url}/api/clips/{id_of(str(library / 'wide.wav'))}/audio"
     plain = f"{server.url}/api/clips/{id_of(str(library / 'noises/000.wav'))}"
 
+    sound = {"sound": ("x.wav", (library / "noises/000.wav").read_bytes())}
+    assert httpx2.post(f"{server.url}/api/sounds", files=sound, timeout=120).status_code == 201
+
     def use() -> None:
         for url in (f"{server.url}/api/search?q=rain", f"{server.url}/api/status", audio):
             assert httpx2.get(url, timeout=120).status_code == 200

@@ -36,7 +36,7 @@ from earshot.types import EarshotError
 __all__ = ["ServerConfig", "create_app"]
 
 WEB = Path(str(files("earshot") / "web"))
-# Pictures are looked at beside what is searched, which must not wait for them.
+# Pictures, and sounds that are brought, are decoded beside what is searched: it must not wait.
 DECODERS_AT_ONCE = 1
 # What any route may answer.
 REFUSALS = refusals(
@@ -81,6 +81,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.searching = CapacityLimiter(search_routes.SEARCHES_AT_ONCE)
         app.state.decoding = CapacityLimiter(DECODERS_AT_ONCE)
+        app.state.bringing = CapacityLimiter(DECODERS_AT_ONCE)
         async with tools.session_manager.run():
             yield
         app.state.closing.set()

@@ -65,7 +65,7 @@ class Desk:
         self._reopen, self._reopening = reopen, Lock()
         self._next_try_s = 0.0
         self.catalogue = Catalogue(searcher.store)
-        self.uploads = Uploads(config.uploads)
+        self.uploads = Uploads(config.uploads, isolated=config.isolated)
         self.pictures = Pictures(home() / "pictures")
         self.indexer = Indexer(searcher.store, searcher.model, config, self.catalogue.refresh)
 

@@ -123,9 +123,15 @@ async def similar(
 
 @router.post("/sounds", status_code=201)
 async def bring(request: Request, sound: Annotated[UploadFile, File()]) -> UploadOut:
-    """Bring a sound; its id goes into `like` of a question. The latest few are kept."""
+    """Bring a sound of up to ten minutes; its id goes into `like` of a question.
+
+    The latest few are kept.
+    """
     desk = desk_of(request)
-    upload = await _searching(request, lambda: desk.uploads.add(sound.file, sound.filename or ""))
+    limiter: CapacityLimiter = request.app.state.bringing
+    upload = await to_thread.run_sync(
+        lambda: desk.uploads.add(sound.file, sound.filename or ""), limiter=limiter
+    )
     return UploadOut(id=upload.id, name=upload.name, duration_s=upload.record.duration_s)
 
 

@@ -20,7 +20,7 @@ class ServerConfig:
     requests may call the server by. Files below `roots` may be added to the index and removed from
     it over HTTP. Uploads have at most `upload_bytes`; the latest `uploads` of them are kept.
     With `isolated`, what is added is heard in a process of its own, which a decoder may end; it
-    loads the model by its name.
+    loads the model by its name. Uploads then are decoded first in another.
     """
 
     token: str = ""

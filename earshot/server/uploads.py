@@ -12,8 +12,8 @@ from pathlib import Path, PurePath
 from threading import Lock
 from typing import BinaryIO
 
-from earshot import audio
-from earshot.audio import AUDIO_SUFFIXES
+from earshot.audio import AUDIO_SUFFIXES, AudioInfo
+from earshot.examine import Examiner, examine
 from earshot.files import sha256_of
 from earshot.types import AudioError, FileRecord, FileState
 
@@ -31,10 +31,14 @@ class Upload:
 
 
 class Uploads:
-    """The latest `limit` uploads; the folder is gone when the server ends."""
+    """The latest `limit` uploads; the folder is gone when the server ends.
 
-    def __init__(self, limit: int) -> None:
+    Each is decoded once before it is kept: with `isolated` in a process that it may end.
+    """
+
+    def __init__(self, limit: int, *, isolated: bool = False) -> None:
         self._limit, self._lock = limit, Lock()
+        self._examiner = Examiner() if isolated else None
         self._folder = tempfile.TemporaryDirectory(prefix="earshot-", ignore_cleanup_errors=True)
         self._kept: OrderedDict[str, Upload] = OrderedDict()
 
@@ -44,7 +48,7 @@ class Uploads:
         Of its name the letters are shown and a known suffix is used; neither names our file.
 
         Raises:
-            AudioError: it is no audio, or damaged.
+            AudioError: it is no audio, damaged, longer than ten minutes, or ends its decoder.
         """
         shown = PurePath(file_name.replace("\\", "/")).name[:MAX_NAME_LETTERS] or "sound"
         suffix = PurePath(shown).suffix.lower()
@@ -53,7 +57,7 @@ class Uploads:
         try:
             with path.open("xb") as file:
                 shutil.copyfileobj(source, file)
-            record = _record(path)
+            record = _record(path, (self._examiner or examine)(str(path)))
         except BaseException as error:
             path.unlink(missing_ok=True)
             if isinstance(error, AudioError):
@@ -77,12 +81,13 @@ class Uploads:
 
     def close(self) -> None:
         """Forget all of them."""
+        if self._examiner is not None:
+            self._examiner.close()
         self._kept.clear()
         self._folder.cleanup()
 
 
-def _record(path: Path) -> FileRecord:
-    info = audio.probe(path)
+def _record(path: Path, info: AudioInfo) -> FileRecord:
     state = FileState(
         path=str(path),
         size_bytes=path.stat().st_size,
