@@ -61,7 +61,7 @@ def parse_condition(text: str) -> Condition:
     field, relation = cast("Any", match[1]), cast("Any", match[2])
     value = _value(field, match[3])
     if field == "path" and relation in ("=", "!="):
-        value = _file(str(value))
+        value = path_in_index(str(value))
     condition = Condition(field=field, operator=relation, value=value)
     check_condition(condition)
     return condition
@@ -78,8 +78,14 @@ def _value(field: str, text: str) -> str | float:
         raise EarshotError(f"{field} is compared with a number, not with {text!r}") from None
 
 
-def _file(text: str) -> str:
-    """The path that a file has in an index: its folder's own, and its name even if it is a link."""
+def path_in_index(text: str) -> str:
+    """The path that a file has in an index: its folder's own, and its name even if it is a link.
+
+    Raises:
+        EarshotError: it is none that any file could have.
+    """
+    if "://" in text:
+        return text
     path = Path(text)
     return str(Path(_folder(str(path.parent)), path.name)) if path.name else _folder(text)
 

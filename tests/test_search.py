@@ -1,5 +1,6 @@
 """From a query to ranked clips."""
 
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,9 +14,11 @@ from conftest import make_recordings, needs
 
 from earshot import audio
 from earshot.calibrate import Calibration
+from earshot.conditions import parse_condition
 from earshot.library import index
 from earshot.model import model_manifest
 from earshot.search import Searcher, read_queries
+from earshot.search.examples import embedded, example_vectors
 from earshot.search.sentences import Sentences
 from earshot.store import create_store
 from earshot.store.held import held
@@ -179,6 +182,49 @@ def test_examples_of_the_index(scenes: Searcher) -> None:
     assert scenes.ask(part) == scenes.ask(like)
 
 
+def test_a_part_is_the_mean_of_the_segments_in_it(scenes: Searcher) -> None:
+    """However long it is; only what no segment stands for has to be heard, and is not there."""
+    vectors = noisy(scenes.model, 30, seed=4)
+    scenes.store.put([with_segments("/hours.wav", vectors)])
+    for start_s, end_s, first, last in [(20, 290, 2, 29), (4, 26, 0, 3), (3, 9, 0, 1)]:
+        part = Example(path="/hours.wav", start_s=start_s, end_s=end_s)
+        mean = vectors[first:last].mean(0)
+        (found,) = example_vectors([part], scenes.model, scenes.store)
+        np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-6)
+    between = Example(path="/hours.wav", start_s=8, end_s=12)
+    with pytest.raises(EarshotError, match="no such file"):
+        example_vectors([between], scenes.model, scenes.store)
+
+
+def test_an_object_of_the_index_is_an_example(scenes: Searcher) -> None:
+    (vector,) = noisy(scenes.model, 1, seed=6)
+    uri = "s3://bucket/rain/a.wav"
+    scenes.store.put([with_segments(uri, vector[None])])
+    hits = scenes.ask(Question(like=(Example(path=uri),)), k=300).hits
+    assert hits
+    assert uri not in [hit.path for hit in hits]
+    assert parse_condition(f"path = {uri}").value == uri
+
+
+def test_a_link_of_the_index_is_an_example(random_model: Model, tmp_path: Path) -> None:
+    """By its own name, which is what the index knows, or by that of its file."""
+    store = create_store(":memory:", model_manifest(random_model))
+    (tmp_path / "library").mkdir()
+    first, second, *_ = make_recordings(tmp_path / "elsewhere", 3)
+    link = tmp_path / "library" / "link.wav"
+    link.symlink_to(first)
+    (tmp_path / "library" / "other.wav").write_bytes(second.read_bytes())
+    other_link = tmp_path / "link.wav"
+    other_link.symlink_to(tmp_path / "library" / "other.wav")
+    index([tmp_path / "library"], store, random_model)
+    first.unlink()  # What is known need not be heard again.
+    searcher = Searcher(random_model, store)
+    assert paths(searcher, Question(like=(Example(path=str(link)),))) == [
+        str(tmp_path / "library" / "other.wav")
+    ]
+    assert paths(searcher, Question(like=(Example(path=str(other_link)),))) == [str(link)]
+
+
 def test_more_like_these_less_like_those(scenes: Searcher) -> None:
     rest = noisy(scenes.model, 2, seed=9)
     made = {
@@ -225,6 +271,30 @@ def test_a_recording_from_outside(random_model: Model, tmp_path: Path) -> None:
     ):
         with pytest.raises(EarshotError):
             searcher.ask(Question(like=(bad,)))
+
+
+def test_a_long_part_is_heard_in_little_memory(random_model: Model, tmp_path: Path) -> None:
+    store = create_store(":memory:", model_manifest(random_model))
+    random = np.random.default_rng(7)
+    soundfile.write(path := tmp_path / "long.wav", random.normal(0, 0.1, 240 * 8000), 8000)
+    rate_hz, length_s = random_model.sample_rate_hz, store.manifest.segment_s
+
+    def heard(end_s: float) -> tuple[np.ndarray, int]:
+        tracemalloc.start()
+        part = Example(path=str(path), start_s=3.0, end_s=end_s)
+        vectors = embedded(part, random_model, store)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return vectors, peak_bytes
+
+    few, _ = heard(3.0 + 2.5 * length_s)
+    waveform = audio.read(path, sample_rate_hz=rate_hz, start_s=3.0, duration_s=2.5 * length_s)
+    length = round(length_s * rate_hz)
+    pieces = [waveform[at : at + length] for at in range(0, len(waveform), length)]
+    np.testing.assert_allclose(few, random_model.embed_audio(pieces), atol=1e-5)
+    many, peak_bytes = heard(238.0)
+    assert len(many) == -(-235 // length_s)
+    assert peak_bytes < 235 * rate_hz * np.float32().itemsize / 2
 
 
 def test_copies_are_one_hit(scenes: Searcher) -> None:

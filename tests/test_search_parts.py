@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from earshot.search.copies import are_copies
-from earshot.search.examples import overlap, read_example
+from earshot.search.examples import covered, read_example
 from earshot.search.fusion import WORD_WEIGHT, fuse
 from earshot.search.moments import BAR, MOST, moments
 from earshot.search.phrases import take_apart
@@ -251,9 +251,9 @@ def test_a_file_that_is_named_like_a_part(tmp_path: Path) -> None:
         read_example("dog.wav@1.2.3-4")
 
 
-def test_overlap_of_spans() -> None:
+def test_how_much_of_a_segment_lies_in_a_part() -> None:
     ten = Segment(start_s=0, end_s=10)
-    assert overlap(ten, ten) == 1
-    assert overlap(ten, Segment(start_s=5, end_s=10)) == 0.5
-    assert overlap(ten, Segment(start_s=5, end_s=15)) == pytest.approx(1 / 3)
-    assert overlap(ten, Segment(start_s=20, end_s=30)) < 0
+    assert covered(ten, ten) == covered(ten, Segment(start_s=0, end_s=300)) == 1
+    assert covered(ten, Segment(start_s=5, end_s=300)) == 0.5
+    assert covered(ten, Segment(start_s=2, end_s=4)) == pytest.approx(0.2)
+    assert covered(ten, Segment(start_s=20, end_s=30)) < 0

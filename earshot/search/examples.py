@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from earshot import audio
+from earshot.conditions import path_in_index
+from earshot.objects import is_uri
 from earshot.types import EarshotError, EmbeddedFile, Example, Model, Segment, Store
 
-# A stored segment stands for a part of its file if they share at least this of what they cover.
-SAME_SPAN = 0.5
+# A stored segment stands for a part of its file that covers at least this of it.
+COVERED = 0.5
 # What people round a duration by.
 ROUNDED_S = 0.5
 SPAN = re.compile(r"(?P<path>.+)@(?P<start>[\d.:]+)-(?P<end>[\d.:]*)")
@@ -54,9 +56,12 @@ def seconds(text: str) -> float:
     return value
 
 
-def stored_path(example: Example) -> str:
-    """The path that the example's file has in an index."""
-    return str(Path(example.path).resolve())
+def stored_paths(example: Example) -> tuple[str, ...]:
+    """The path that the example's file has in an index, and where it leads if it is a link."""
+    known = path_in_index(example.path)
+    if is_uri(known):
+        return (known,)
+    return tuple(dict.fromkeys((known, str(Path(known).resolve()))))
 
 
 def example_vectors(examples: Sequence[Example], model: Model, store: Store) -> np.ndarray:
@@ -65,11 +70,11 @@ def example_vectors(examples: Sequence[Example], model: Model, store: Store) -> 
     Raises:
         EarshotError: a file that cannot be read, or a part that is none of it.
     """
-    stored = store.segments([stored_path(example) for example in examples])
+    stored = store.segments([path for example in examples for path in stored_paths(example)])
     vectors = np.zeros((len(examples), store.manifest.dimension), dtype=np.float32)
     for row, example in enumerate(examples):
         check_span(example)
-        file = stored.get(stored_path(example))
+        file = next((stored[path] for path in stored_paths(example) if path in stored), None)
         heard = stored_vectors(example, file) if file else np.empty((0, 0))
         heard = heard if len(heard) else embedded(example, model, store)
         mean = heard.mean(0)
@@ -102,16 +107,15 @@ def stored_vectors(example: Example, file: EmbeddedFile) -> np.ndarray:
     duration_s = file.record.duration_s
     require_inside(example, duration_s)
     part = Segment(start_s=example.start_s, end_s=min(example.end_s or duration_s, duration_s))
-    same = [overlap(segment, part) >= SAME_SPAN for segment in file.segments]
-    vectors: np.ndarray = file.vectors[np.array(same)]
+    inside = [covered(segment, part) >= COVERED for segment in file.segments]
+    vectors: np.ndarray = file.vectors[np.array(inside)]
     return vectors
 
 
-def overlap(one: Segment, other: Segment) -> float:
-    """What two spans share, as a part of what they cover together."""
-    shared_s = min(one.end_s, other.end_s) - max(one.start_s, other.start_s)
-    together_s = max(one.end_s, other.end_s) - min(one.start_s, other.start_s)
-    return shared_s / together_s
+def covered(segment: Segment, part: Segment) -> float:
+    """The share of a segment that lies in a part."""
+    shared_s = min(segment.end_s, part.end_s) - max(segment.start_s, part.start_s)
+    return shared_s / (segment.end_s - segment.start_s)
 
 
 def require_inside(example: Example, duration_s: float) -> None:
@@ -131,22 +135,36 @@ def require_inside(example: Example, duration_s: float) -> None:
 def embedded(example: Example, model: Model, store: Store) -> np.ndarray:
     """Vectors (S, D) of an example's segments, cut as the index's recordings are.
 
+    One segment is heard after another: a long example needs no more memory than a short one.
+
     Raises:
         AudioError: the file cannot be read.
     """
-    rate_hz = model.sample_rate_hz
+    cut, rate_hz = store.manifest, model.sample_rate_hz
     if example.start_s == 0 and example.end_s is None:
-        cut = store.manifest
-        pieces = audio.segments(
+        spans = audio.segments(
             example.path, sample_rate_hz=rate_hz, segment_s=cut.segment_s, hop_s=cut.hop_s
         )
-        return np.concatenate([model.embed_audio([waveform]) for _, waveform in pieces])
-    require_inside(example, audio.probe(example.path).duration_s)
-    duration_s = None if example.end_s is None else example.end_s - example.start_s
-    waveform = audio.read(
-        example.path, sample_rate_hz=rate_hz, start_s=example.start_s, duration_s=duration_s
-    )
-    length = round(store.manifest.segment_s * rate_hz)
-    # A remainder below a second says little; whole lengths alone, but for what is shorter than one.
-    starts = range(0, max(1, len(waveform) - rate_hz), length)
-    return model.embed_audio([waveform[start : start + length] for start in starts])
+        pieces: Iterator[np.ndarray] = (waveform for _, waveform in spans)
+    else:
+        require_inside(example, audio.probe(example.path).duration_s)
+        blocks = audio.stream(
+            example.path,
+            sample_rate_hz=rate_hz,
+            start_s=example.start_s,
+            duration_s=None if example.end_s is None else example.end_s - example.start_s,
+        )
+        pieces = side_by_side(blocks, round(cut.segment_s * rate_hz), rate_hz)
+    return np.concatenate([model.embed_audio([piece]) for piece in pieces])
+
+
+def side_by_side(blocks: Iterable[np.ndarray], length: int, shortest: int) -> Iterator[np.ndarray]:
+    """Cut a stream into waveforms of a length; a remainder up to `shortest` says little."""
+    held, first = np.zeros(0, np.float32), True
+    for block in blocks:
+        held = np.concatenate([held, block])
+        while len(held) >= length:
+            yield held[:length]
+            held, first = held[length:], False
+    if first or len(held) > shortest:
+        yield held

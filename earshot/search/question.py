@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 from earshot.conditions import check_condition
-from earshot.search.examples import example_vectors, stored_path
+from earshot.search.examples import example_vectors, stored_paths
 from earshot.search.phrases import Asked, take_apart
 from earshot.search.scoring import DISLIKE, DISLIKED_SHARE, EXCLUSION, Parts
 from earshot.search.sentences import Sentences
@@ -156,7 +156,7 @@ def plan_of(
         sentence=len(asked.phrases) > 1,
         words="" if question.by == "sound" else asked.text,
         where=question.where,
-        hidden=frozenset(stored_path(example) for example in examples),
+        hidden=frozenset(path for example in examples for path in stored_paths(example)),
     )
 
 
