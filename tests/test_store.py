@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stored import MANIFEST, D, axis, broken, embedded, hits, lance, milvus, paths, units
 
-from earshot.store import STORES, LanceStore, MemoryStore, create_store, open_store
+from earshot.store import STORES, LanceStore, MemoryStore, create_store, memory, open_store
 from earshot.store.checks import check_path
 from earshot.store.exact import exact_scores
 from earshot.store.snapshots import restore, snapshot
@@ -814,6 +814,23 @@ def test_a_file_put_while_a_search_begins_is_found_by_the_next(tmp_path: Path) -
     hits(store, units(1))
     putting.join()
     assert {hit.path for hit in store.search(units(1), 10)[0]} == {"a", "b"}
+
+
+def test_a_file_put_while_memory_is_read_is_found_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, real = MemoryStore(MANIFEST), memory._segment_table
+    store.put([embedded("a", units(1))])
+
+    def overtaken(files: dict, dimension: int) -> object:
+        table = real(files, dimension)
+        if len(files) == 1:
+            store.put([embedded("b", units(1, 5))])
+        return table
+
+    monkeypatch.setattr(memory, "_segment_table", overtaken)
+    assert {hit.path for hit in hits(store, units(1))} == {"a"}
+    assert {hit.path for hit in hits(store, units(1))} == {"a", "b"}
 
 
 def test_what_is_put_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,8 @@ class MemoryStore:
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self._files: dict[str, EmbeddedFile] = {}
-        self._held: Held | None = None
+        # With the files that it is of: others may have come while it was made.
+        self._held: tuple[dict[str, EmbeddedFile], Held] | None = None
 
     @classmethod
     def create(cls, uri: str, manifest: Manifest) -> MemoryStore:
@@ -57,13 +58,11 @@ class MemoryStore:
         """See `Store.put`."""
         check_files(files, self.manifest)
         self._files = self._files | {file.record.state.path: file for file in files}
-        self._held = None
 
     def drop(self, paths: Collection[str]) -> None:
         """See `Store.drop`."""
         gone = set(paths)
         self._files = {path: file for path, file in self._files.items() if path not in gone}
-        self._held = None
 
     def files(self) -> dict[str, FileRecord]:
         """See `Store.files`."""
@@ -103,10 +102,13 @@ class MemoryStore:
 
     def held(self) -> Held:
         """All of it, of course."""
-        held = self._held
-        if held is None:
-            table = _segment_table(self._files, self.manifest.dimension)
-            held = self._held = Held(table=table, records=self.files())
+        files, known = self._files, self._held
+        if known is not None and known[0] is files:
+            return known[1]
+        table = _segment_table(files, self.manifest.dimension)
+        records = {path: file.record for path, file in files.items()}
+        held = Held(table=table, records=records)
+        self._held = files, held
         return held
 
     def optimize(self) -> None:
