@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import make_recordings
 from served import answering, calibration, serving
 
+from earshot.library import index
 from earshot.search import Searcher
 from earshot.server import create_app
+from earshot.store import MemoryStore
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
 expect = sync_api.expect
@@ -406,4 +409,25 @@ def test_likely_hits_have_percents_and_unlikely_ones_are_the_nearest(
         expect(page.locator(".fit").first).to_contain_text(percent)
         live = page.locator("#live")
         expect(live).to_contain_text("zebra" if intercept > 0 else "nearest")
+        page.context.close()
+
+
+def test_a_recording_that_is_gone_is_told(
+    browser: Any, searcher: Searcher, tmp_path: Path
+) -> None:
+    """As often as it is asked for; and played once it is there again."""
+    (path,) = make_recordings(tmp_path / "library", 1)
+    store = MemoryStore(searcher.store.manifest)
+    index([path.parent], store, searcher.model)
+    with answering(create_app(Searcher(searcher.model, store), name="lib")) as address:
+        page = opened(browser, address)
+        sound = path.read_bytes()
+        path.unlink()
+        for press in (page.locator(".hit .round").first, page.locator("#toggle")):
+            press.click()
+            expect(page.locator("#toast")).to_contain_text("is gone")
+            page.evaluate("() => { document.querySelector('#toast').hidden = true }")
+        path.write_bytes(sound)
+        page.locator("#toggle").click()
+        until_playing(page)
         page.context.close()

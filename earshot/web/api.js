@@ -90,3 +90,6 @@ export const bring = (file) => {
 };
 
 export const audioUrl = (clip, how = "") => `/api/clips/${clip.id}/audio?v=${clip.version}${how}`;
+
+// Whether there is a sound, or the reason why not.
+export const firstByte = (clip) => call(audioUrl(clip), { headers: { range: "bytes=0-0" } });

@@ -1,8 +1,9 @@
 // The player: one sound at a time, its picture, the place in it, a selected part.
 
-import { audioUrl } from "./api.js";
+import { audioUrl, firstByte } from "./api.js";
 import { byId, clock, setIcon } from "./format.js";
 import { band, telling } from "./hits.js";
+import { toast } from "./panels.js";
 import { paint } from "./picture.js";
 
 const LONG_S = 40;
@@ -73,15 +74,21 @@ function go(seconds) {
   tick();
 }
 
+// One that failed is asked for again: it may be there now, and else that is told again.
+function start() {
+  if (audio.error) audio.load();
+  audio.play().catch(() => {});
+}
+
 export function play(hit, seconds = hit.start_s) {
   load(hit);
   go(seconds);
-  audio.play().catch(() => {});
+  start();
 }
 
 export function toggle() {
   if (!state.hit) return;
-  if (audio.paused) audio.play().catch(() => {});
+  if (audio.paused) start();
   else audio.pause();
 }
 
@@ -199,11 +206,29 @@ audio.addEventListener("ended", () => {
   go(state.region?.start ?? 0);
   audio.play().catch(() => {});
 });
-// What the server takes for playable this browser may still not know: WAV it does.
-audio.addEventListener("error", () => {
-  if (!state.hit || audio.dataset.fallback) return;
+function giveUp(why) {
+  audio.pause(); // Else it counts as playing, and the next press only stops it.
+  toast(why);
+}
+
+// What the server takes for playable this browser may still not know: WAV it does. Why there is no
+// sound at all is told by the server, not to a player.
+audio.addEventListener("error", async () => {
+  const { clip } = state.hit ?? {};
+  if (!clip) return;
+  if (audio.dataset.fallback) {
+    giveUp(`${clip.name} cannot be played here`);
+    return;
+  }
+  try {
+    await firstByte(clip);
+  } catch (error) {
+    giveUp(error.message);
+    return;
+  }
+  if (state.hit.clip.id !== clip.id) return;
   audio.dataset.fallback = "wav";
-  audio.src = audioUrl(state.hit.clip, "&wav=true");
+  audio.src = audioUrl(clip, "&wav=true");
   audio.play().catch(() => {});
 });
 
