@@ -412,9 +412,7 @@ def test_likely_hits_have_percents_and_unlikely_ones_are_the_nearest(
         page.context.close()
 
 
-def test_a_recording_that_is_gone_is_told(
-    browser: Any, searcher: Searcher, tmp_path: Path
-) -> None:
+def test_a_recording_that_is_gone_is_told(browser: Any, searcher: Searcher, tmp_path: Path) -> None:
     """As often as it is asked for; and played once it is there again."""
     (path,) = make_recordings(tmp_path / "library", 1)
     store = MemoryStore(searcher.store.manifest)
@@ -431,3 +429,24 @@ def test_a_recording_that_is_gone_is_told(
         page.locator("#toggle").click()
         until_playing(page)
         page.context.close()
+
+
+def test_progress_comes_back_after_a_refusal(browser: Any, address: str) -> None:
+    """As of a proxy whose server is being started: the browser itself then never asks again."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(SLOW_MS)
+    refused: list[str] = []
+
+    def refuse_once(route: Any) -> None:
+        if refused:
+            route.continue_()
+        else:
+            refused.append(route.request.url)
+            route.fulfill(status=502, body="starting")
+
+    page.route("**/api/events", refuse_once)
+    page.goto(address)
+    expect(page.locator("#status-dot")).to_have_class(re.compile("lost"))
+    expect(page.locator("#status-dot")).not_to_have_class(re.compile("lost"))
+    context.close()

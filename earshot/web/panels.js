@@ -3,6 +3,8 @@
 import * as api from "./api.js";
 import { byId, clock, el, many, span } from "./format.js";
 
+const AGAIN_MS = 3000;
+
 let latest = null;
 let shownBroken = 0;
 
@@ -98,17 +100,24 @@ const choose = (name) => {
 
 // Follows the indexing, and tells when a run is over.
 export function watch(finished) {
-  const source = new EventSource("/api/events");
   let running = false;
-  source.addEventListener("indexing", (event) => {
-    const job = JSON.parse(event.data);
-    showJob(job);
-    if (running && !job.running) finished(job);
-    running = job.running;
-  });
   const lost = (is) => byId("status-dot").classList.toggle("lost", is);
-  source.addEventListener("open", () => lost(false));
-  source.addEventListener("error", () => lost(true));
+  const listen = () => {
+    const source = new EventSource("/api/events");
+    source.addEventListener("indexing", (event) => {
+      const job = JSON.parse(event.data);
+      showJob(job);
+      if (running && !job.running) finished(job);
+      running = job.running;
+    });
+    source.addEventListener("open", () => lost(false));
+    source.addEventListener("error", () => {
+      lost(true);
+      // A browser tries again after a cut, but not once it was refused: by a proxy, or a new token.
+      if (source.readyState === EventSource.CLOSED) setTimeout(listen, AGAIN_MS);
+    });
+  };
+  listen();
 }
 
 export function begin() {
