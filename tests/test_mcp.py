@@ -49,8 +49,8 @@ async def meet_errors(client: Client) -> None:
         ("search", {"description": " "}, "empty"),
         ("search", {"description": "rain", "filters": ["loudness > 3"]}, "duration_s"),
         ("search", {"description": "rain", "k": 0}, "greater"),
-        ("similar", {"path": "/etc/passwd"}, "no recording"),
-        ("similar", {"path": "../../etc/passwd"}, "no recording"),
+        ("similar", {"path": "/etc/passwd"}, "no recording '/etc/passwd'"),
+        ("similar", {"path": "../../etc/passwd"}, "no recording '../../etc/passwd'"),
     ]:
         result = await client.call_tool(name, arguments)
         assert result.is_error

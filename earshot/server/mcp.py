@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from earshot import __version__
 from earshot.server.catalogue import id_of
-from earshot.server.desk import Desk
+from earshot.server.desk import Desk, UnknownIdError
 from earshot.server.schemas import HitOut, QuestionIn
 from earshot.types import EarshotError
 
@@ -19,6 +19,8 @@ INSTRUCTIONS = (
     "of recordings. Where `found` is false nothing sounds like that, and the hits are the nearest."
 )
 DEFAULT_FACETS = 20
+# Of a path that is not known so much is repeated.
+MAX_PATH_LETTERS = 200
 Filters = Annotated[
     list[str],
     Field(
@@ -60,6 +62,11 @@ def create_mcp(desk: Desk) -> MCPServer[Any]:
     ) -> dict[str, Any]:
         """Find what sounds like a recording of the library, or like the part of it in seconds."""
         example = {"id": id_of(path), "start_s": start_s, "end_s": end_s}
+        try:
+            desk.record(id_of(path))
+        except UnknownIdError as error:
+            shown = path[:MAX_PATH_LETTERS]
+            raise ToolError(f"there is no recording {shown!r}; give a path of a hit") from error
         return _answered(desk, {"like": [example], "where": filters, "k": k})
 
     @server.tool()
