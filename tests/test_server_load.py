@@ -259,6 +259,9 @@ SAMPLE = pytest.param(20, 10.0, ROOM_KB // 5, id="sample")
 LONG = pytest.param(200, 300.0, ROOM_KB, id="long", marks=pytest.mark.reliability)
 
 
+NONE, CUT_OFF = "no answer", "cut off"
+
+
 class Crowd:
     """Clients that ask one question after another until they are told to end."""
 
@@ -278,13 +281,20 @@ class Crowd:
         with httpx2.Client(timeout=120) as client:
             while not self._over.is_set():
                 number += 1
-                try:
-                    seen: object = client.get(self.urls[number % len(self.urls)]).status_code
-                except httpx2.TransportError as error:
-                    seen = type(error).__name__
+                seen = self._answer(client, self.urls[number % len(self.urls)])
+                if seen == NONE:
                     self._over.wait(0.1)
                 with self._lock:
                     self.statuses[seen] += 1
+
+    def _answer(self, client: httpx2.Client, url: str) -> object:
+        """The status of an answer that came whole; else whether there was a beginning of one."""
+        seen: object = NONE
+        with suppress(httpx2.TransportError), client.stream("GET", url) as reply:
+            seen = CUT_OFF
+            reply.read()
+            seen = reply.status_code
+        return seen
 
     def end(self) -> None:
         self._over.set()
@@ -324,7 +334,7 @@ def test_it_ends_in_order_under_load(
     kind: signal.Signals,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Who was being answered gets the answer whole; nothing is left behind."""
+    """Of whom an answer was begun, it is ended; nothing is left behind."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with serving(library_index, home) as (url, process):
         server = Server(url, process)
@@ -339,7 +349,7 @@ def test_it_ends_in_order_under_load(
         crowd.end()
         assert process.returncode == 0, err
         assert err == ""
-    # Once it listens no more, connections are refused; none that was taken was cut off.
-    assert set(crowd.statuses) <= {200, "ConnectError", "RemoteProtocolError", "ReadError"}
+    # Once it ends, there are no answers; none that had begun was cut off.
+    assert set(crowd.statuses) <= {200, NONE}
     assert crowd.statuses[200] > 10
     assert list(tmp_path.iterdir()) == []
