@@ -15,11 +15,6 @@ from earshot.search import Searcher
 from earshot.server.catalogue import id_of
 from earshot.store import MemoryStore
 
-FEW, MANY = 4, 150
-SAMPLE = pytest.param(FEW, id="sample")
-LONG = pytest.param(MANY, id="long", marks=pytest.mark.reliability)
-
-
 # ---- names that lead elsewhere ------------------------------------------------------------------
 
 ELSEWHERE = (
