@@ -4,6 +4,7 @@ elsewhere, odd ranges, foreign hosts. What takes real sockets is in test_server_
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -60,6 +61,12 @@ def test_every_operation_is_tried(described: FastAPI) -> None:
     assert known == set(OPERATIONS)
 
 
+def is_negative(case: Any, location: str) -> bool:
+    """Whether a place of a request, such as its path, was made to break the description."""
+    made = {where.value: how.mode for where, how in case.meta.components.items()}
+    return location in made and bool(made[location].is_negative)
+
+
 @pytest.mark.parametrize("examples", [SAMPLE, LONG])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_whatever_is_sent_is_answered_as_described(
@@ -77,6 +84,7 @@ def test_whatever_is_sent_is_answered_as_described(
         checks.content_type_conformance,
         checks.response_schema_conformance,
         checks.response_headers_conformance,
+        checks.negative_data_rejection,
     )
     method, path = operation.split()
     known = id_of(str(library / "deep.wav"))
@@ -97,7 +105,8 @@ def test_whatever_is_sent_is_answered_as_described(
         )
         @given(case=cases)
         def run(case) -> None:
-            if "clip_id" in (case.path_parameters or {}) and case.path_parameters["clip_id"] < "a":
+            is_free = not is_negative(case, "path")
+            if is_free and (case.path_parameters or {}).get("clip_id", "x") < "a":
                 case.path_parameters["clip_id"] = known  # Else nothing would ever be found.
             sent = case.as_transport_kwargs(base_url=address)
             target = requests.Request("GET", sent["url"], params=sent.get("params")).prepare().url
@@ -127,6 +136,7 @@ REFUSED_HOSTS = (
         "0x7f.1",
         "localhost:80:80",
     ),
+    "[x]",
     *("evil.example\\@localhost", "lоcalhost", "127.1", "localhost%00", "*", "null"),
 )
 OWN_HOSTS = (
@@ -137,6 +147,7 @@ OWN_HOSTS = (
     "[::1]:80",
     "[0:0::1]:80",
     "10.0.0.7:1",
+    "192.168.0.7:80",
 )
 
 
@@ -238,10 +249,21 @@ def test_cookies_and_tokens(searcher: Searcher) -> None:
         assert TOKEN not in line
 
 
+class Secret(str):
+    """Text that is equal to nothing by any other comparison than the watched one."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("compared letter by letter")
+
+
 def test_tokens_are_compared_in_constant_time(
     searcher: Searcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A time cannot be tested on a busy machine; that every comparison is the safe one, can."""
+    """A time cannot be tested on a busy machine; which comparison is made, of tokens given and of
+    the cookies that stand for them, can."""
     import hmac
 
     compared: list[bytes] = []
@@ -252,12 +274,16 @@ def test_tokens_are_compared_in_constant_time(
         return safe(given, expected)
 
     monkeypatch.setattr(hmac, "compare_digest", watched)
-    with client_of(searcher, token=TOKEN) as client:
+    monkeypatch.setattr("earshot.server.new_session", lambda: Secret("s" * 64))
+    with client_of(searcher, token=Secret(TOKEN)) as client:
         assert client.get("/api/status", headers={"authorization": "Bearer w"}).status_code == 401
         assert client.post("/api/login", json={"token": "v"}).status_code == 401
+        for cookie, status in (("u", 401), ("s" * 64, 200)):
+            given = {"cookie": f"earshot-8000={cookie}"}
+            assert client.get("/api/status", headers=given).status_code == status
         right = {"authorization": f"Bearer {TOKEN}"}
         assert client.get("/api/status", headers=right).status_code == 200
-    assert compared == [b"w", b"v", TOKEN.encode()]
+    assert compared == [b"w", b"v", b"u", b"s" * 64, TOKEN.encode()]
 
 
 def test_only_what_is_known_is_counted(client: TestClient) -> None:
