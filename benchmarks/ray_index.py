@@ -1,12 +1,12 @@
-"""Indexing by threads beside indexing on a Ray cluster: two nodes on this machine, one core each.
+"""Indexing by threads beside indexing on a Ray cluster, on one machine.
 
-The same recordings, model and cores: one thread, two threads, two Ray nodes with a worker each, and
-the same with a worker killed by the system in the middle. Each in a fresh process, in turn, into an
-index on disk; then the indexes are compared to the bit. Both nodes share this machine's cores, so
-what Ray costs shows, and what more machines bring does not. Processor seconds are those of all
-processes of a run (but the killed one); they say more than the wall's where the machine is shared.
+The same recordings and model: one thread, two threads, a Ray of this machine with two workers, two
+Ray nodes with a worker each, and the same with a worker killed in the middle. Each in
+a fresh process, in turn, into an index on disk; then the indexes are compared to the bit. Both
+nodes share this machine's cores, so what Ray costs shows, and what more machines bring does not.
+Run it on a machine that does nothing else.
 
-    python benchmarks/ray_index.py FOLDER [--rounds 3]
+    python benchmarks/ray_index.py FOLDER [--files 200]        adds a round to the JSON beside it
 
 Needs real weights (EARSHOT_ASSETS) and the extras index and distributed; Linux (/proc).
 """
@@ -32,40 +32,64 @@ from typing import Any
 import numpy as np
 
 RESULT = Path(__file__).with_suffix(".json")
-WAYS = ("one thread", "two threads", "two ray nodes", "two ray nodes, a worker killed")
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+WAYS = (
+    "one thread",
+    "two threads",
+    "ray local, two workers",
+    "two ray nodes",
+    "two ray nodes, a worker killed",
+)
 OBJECT_STORE_BYTES = 100 << 20
-KILL_AFTER_FILES = 100
+KILL_AFTER_SHARE = 0.4
 
 
-def run(way: str, folder: Path, out: str) -> dict[str, Any]:
-    """Index a folder one way; the figures of the run."""
-    from earshot.library import index, open_or_create
+def run(way: str, paths: list[str], out: str) -> dict[str, Any]:
+    """Index files one way; the figures of the run."""
+    from earshot.library import Progress, carry_out, compare, index, open_or_create
 
     store, model = open_or_create(out, "tags", "cpu")
-    model.embed_audio([np.zeros(32_000, dtype=np.float32)])  # Load everything before timing.
-    if not way.startswith("two ray"):
-        started = Clock()
-        summary = index([folder], store, model, workers=1 if way == "one thread" else 2)
-        return figures(summary, started)
-    from earshot.cluster import ClusterConfig, connected, on_cluster
-    from earshot.library import Progress, carry_out, compare
+    if "ray" not in way:
+        model.embed_audio([np.zeros(32_000, dtype=np.float32)])  # Load everything before timing.
+        began_s = time.monotonic()
+        summary = index(paths, store, model, workers=1 if way == "one thread" else 2)
+        return figures(summary, began_s)
+    from earshot.cluster import ClusterConfig, connected
+    from earshot.remote import on_cluster
 
-    killer = Killer(after_files=KILL_AFTER_FILES if way.endswith("killed") else None)
+    killer = Killer(after_files=KILL_AFTER_SHARE * len(paths) if way.endswith("killed") else None)
+    first: list[float] = []
 
     def report(progress: Progress) -> None:
+        if progress.files_done and not first:
+            first.append(progress.elapsed_s)
         killer.at(progress.files_done)
 
-    starting = Clock()
-    with two_nodes() as address:
+    before_s = time.monotonic()
+    with nodes_of(way) as address:
         config = ClusterConfig(address=address, workers=2)
         with connected(config):
-            started = Clock()
-            plan = compare([folder], store.files())
+            began_s = time.monotonic()
+            plan = compare(paths, store.files())
             hear = on_cluster(config, store.manifest)
             summary = carry_out(plan, store, model, hear=hear, report=report)
-            found = figures(summary, started)
-    return {**found, "start_nodes_s": started.wall_s - starting.wall_s, "killed": killer.killed}
+            found = figures(summary, began_s)
+    return {
+        **found,
+        "start_ray_s": began_s - before_s,
+        "first_file_s": first[0],
+        "files_per_s_from_then": len(paths) / (found["wall_s"] - first[0]),
+        "killed": killer.killed,
+    }
+
+
+@contextmanager
+def nodes_of(way: str) -> Iterator[str]:
+    """The Ray of a way; gives its address."""
+    if way.startswith("two ray nodes"):
+        with two_nodes() as address:
+            yield address
+    else:
+        yield "local"
 
 
 @contextmanager
@@ -87,7 +111,7 @@ def two_nodes() -> Iterator[str]:
 class Killer:
     """Kills one worker process of the cluster, once, when so many files are done."""
 
-    def __init__(self, after_files: int | None) -> None:
+    def __init__(self, after_files: float | None) -> None:
         self.after_files, self.killed = after_files, 0
         self.lock = threading.Lock()
 
@@ -96,35 +120,21 @@ class Killer:
         with self.lock:
             if self.killed or self.after_files is None or files_done < self.after_files:
                 return
-            worker = next(p for p in descendants() if b"MapWorker" in command_of(p))
+            worker = next(p for p in descendants() if command_of(p).startswith(b"ray::Worker"))
             os.kill(worker, signal.SIGKILL)
             self.killed = 1
 
 
-class Clock:
-    """When something began, in wall and processor seconds of this process and all below it."""
-
-    def __init__(self) -> None:
-        self.wall_s, self.cpu_s = time.monotonic(), cpu_seconds()
-
-
-def figures(summary: Any, started: Clock) -> dict[str, Any]:
+def figures(summary: Any, began_s: float) -> dict[str, Any]:
     """Seconds and rates of a run that ends now."""
-    wall_s, cpu_s = time.monotonic() - started.wall_s, cpu_seconds() - started.cpu_s
+    wall_s = time.monotonic() - began_s
     return {
         "files": summary.added,
         "broken": len(summary.broken),
         "wall_s": wall_s,
-        "cpu_s": cpu_s,
         "files_per_s": summary.added / wall_s,
         "times_real_time": summary.audio_s / wall_s,
-        "files_per_cpu_s": summary.added / cpu_s,
     }
-
-
-def cpu_seconds() -> float:
-    """Processor seconds of this process and its descendants, ended children included."""
-    return sum(ticks_of(p) for p in (os.getpid(), *descendants())) / TICKS_PER_S
 
 
 def descendants() -> list[int]:
@@ -147,10 +157,6 @@ def fields_of(process: int) -> list[str]:
         return []
 
 
-def ticks_of(process: int) -> int:
-    return sum(map(int, fields_of(process)[11:15]))
-
-
 def command_of(process: int) -> bytes:
     try:
         return Path(f"/proc/{process}/cmdline").read_bytes()
@@ -158,9 +164,9 @@ def command_of(process: int) -> bytes:
         return b""
 
 
-def measure(way: str, folder: Path, out: str) -> dict[str, Any]:
+def measure(way: str, paths: list[str], out: str) -> dict[str, Any]:
     """Run one way in a fresh process."""
-    command = [sys.executable, __file__, str(folder), "--way", way, "--out", out]
+    command = [sys.executable, __file__, *paths, "--way", way, "--out", out]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(way, found, flush=True)
@@ -182,49 +188,54 @@ def same(a: str, b: str) -> bool:
     )
 
 
-def compare_ways(folder: Path, rounds: int) -> dict[str, Any]:
-    """All ways in turn; medians over rounds, and whether the indexes are the same."""
-    runs: dict[str, list[dict[str, Any]]] = {way: [] for way in WAYS}
-    equal = dict.fromkeys(WAYS, True)
-    for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as home:
-            places = {way: f"{home}/{number}" for number, way in enumerate(WAYS)}
-            for way, place in places.items():
-                runs[way].append(measure(way, folder, place))
-                equal[way] = equal[way] and same(places[WAYS[0]], place)
-    return {
-        "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "load_average": os.getloadavg(),
-        "folder": folder.name,
-        "rounds": rounds,
-        "ways": {
-            way: {
-                **{key: median(found[key] for found in results) for key in results[0]},
-                "same_as_one_thread": equal[way],
-            }
-            for way, results in runs.items()
-        },
-        "runs": runs,
-    }
+def one_round(paths: list[str]) -> dict[str, Any]:
+    """All ways in turn, and whether their indexes are the same."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as home:
+        places = {way: f"{home}/{number}" for number, way in enumerate(WAYS)}
+        for way, place in places.items():
+            figures_ = measure(way, paths, place)
+            found[way] = {**figures_, "same_as_one_thread": same(places[WAYS[0]], place)}
+    return {"load_average": os.getloadavg(), "ways": found}
+
+
+def medians(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of each way's figures; the same only if they were in all rounds."""
+    found = {}
+    for way in WAYS:
+        runs = [each["ways"][way] for each in rounds]
+        found[way] = {key: median(run[key] for run in runs) for key in runs[0]}
+        found[way]["same_as_one_thread"] = all(run["same_as_one_thread"] for run in runs)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("paths", nargs="+")
+    parser.add_argument("--files", type=int, default=200)
     parser.add_argument("--way", choices=WAYS)
     parser.add_argument("--out", default="")
     arguments = parser.parse_args()
     if arguments.way:
-        print(json.dumps(run(arguments.way, arguments.folder, arguments.out)))
+        print(json.dumps(run(arguments.way, arguments.paths, arguments.out)))
         return
     os.environ["OMP_NUM_THREADS"] = "1"
     # Else the other work of the machine goes first. Ray has its own way with capitals.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     os.environ["RAY_agent_register_timeout_ms"] = "200000"  # noqa: SIM112 - of a busy one, too
-    result = compare_ways(arguments.folder, arguments.rounds)
+    from earshot.folders import collect
+
+    paths = collect(arguments.paths)[: arguments.files]
+    before = json.loads(RESULT.read_text())["rounds"] if RESULT.exists() else []
+    rounds = [*before, one_round(paths)]
+    result = {
+        "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "files": len(paths),
+        "medians": medians(rounds),
+        "rounds": rounds,
+    }
     RESULT.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    print(json.dumps(result["medians"], indent=2))
 
 
 if __name__ == "__main__":

@@ -18,16 +18,16 @@ import soundfile
 from conftest import make_recordings
 
 from earshot.cli import app
-from earshot.cluster import ClusterConfig, Known, Ledger, connected, on_cluster
+from earshot.cluster import ClusterConfig, connected
+from earshot.embed import groups
 from earshot.library import Progress, Summary, carry_out, compare, index
 from earshot.model import model_manifest
+from earshot.remote import MOST_LOSSES, Crew, on_cluster
 from earshot.store import create_store, open_store
 from earshot.types import EarshotError, Model, Store
 
 needs_ray = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 CONFIG = ClusterConfig(workers=1)
-# Ray Data sets its own deprecated settings.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")
 
 
 @pytest.fixture(scope="module")
@@ -77,17 +77,18 @@ def long_recording(path: Path, minutes: float) -> Path:
 
 
 @contextmanager
-def reader_is_killed(path: Path, times: int) -> Iterator[list[int]]:
-    """Kill whichever other process has a file open, so often; gives the numbers of the killed."""
+def reader_is_killed(path: Path, times: int, *, parent: bool = False) -> Iterator[list[int]]:
+    """Kill whichever other process has a file open, or who started it, so often; gives whom."""
     killed: list[int] = []
     over = threading.Event()
 
     def watch() -> None:
         while not over.is_set() and len(killed) < times:
             for process in readers(path):
-                if process not in killed:
-                    os.kill(process, signal.SIGKILL)
-                    killed.append(process)
+                victim = parent_of(process) if parent else process
+                if victim not in killed:
+                    os.kill(victim, signal.SIGKILL)
+                    killed.append(victim)
             time.sleep(0.002)
 
     thread = threading.Thread(target=watch)
@@ -97,6 +98,10 @@ def reader_is_killed(path: Path, times: int) -> Iterator[list[int]]:
     finally:
         over.set()
         thread.join()
+
+
+def parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()[1])
 
 
 def readers(path: Path) -> Iterator[int]:
@@ -131,6 +136,22 @@ def test_the_same_index_as_without(tmp_path: Path, random_model: Model, cluster:
     assert (again.added, again.changed, again.unchanged) == (0, 0, 42)
 
 
+@needs_ray
+def test_workers_wait_while_nobody_takes_what_they_made(
+    tmp_path: Path, random_model: Model, cluster: None
+) -> None:
+    ray = pytest.importorskip("ray")
+    paths = [str(path) for path in make_recordings(tmp_path, 64)]
+    crew = Crew(CONFIG, empty_store(random_model).manifest, list(groups(paths)))
+    files = crew.answers()
+    taken = [next(files)]
+    ray.wait(list(crew.turns), timeout=60)
+    assert [len(turn.group) for turn in crew.turns.values()] == [16], "an answer of one worker"
+    assert len(crew.waiting) == 2
+    taken += files
+    assert sorted(file.record.state.path for file in taken) == paths
+
+
 @pytest.mark.slow
 @needs_ray
 def test_a_killed_worker_loses_and_doubles_nothing(
@@ -140,7 +161,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(
     victim = long_recording(tmp_path / "010.wav", 1)
     plain, _ = heard_here(tmp_path, random_model)
     store = empty_store(random_model)
-    with reader_is_killed(victim, times=1) as killed:
+    with reader_is_killed(victim, times=1, parent=True) as killed:
         summary = on_ray(tmp_path, store, random_model)
     assert len(killed) == 1
     assert summary.broken == {}
@@ -149,7 +170,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(
 
 @pytest.mark.slow
 @needs_ray
-def test_a_file_that_kills_its_worker_twice_is_broken(
+def test_a_file_that_ends_its_decoder_is_broken(
     tmp_path: Path, random_model: Model, cluster: None
 ) -> None:
     others = make_recordings(tmp_path, 20)
@@ -159,34 +180,10 @@ def test_a_file_that_kills_its_worker_twice_is_broken(
         summary = on_ray(tmp_path, store, random_model)
     assert len(killed) == 2
     assert summary.broken == {
-        str(deadly): "its decoding ended the worker process each time; damaged, or too large"
+        str(deadly): "its decoder died of SIGKILL, for want of memory perhaps"
     }
     assert store.segments(list(map(str, others))).keys() == set(map(str, others))
     assert on_ray(tmp_path, store, random_model).broken == {}, "it is tried again at the next run"
-
-
-def test_the_ledger_blames_the_file_that_was_at_work() -> None:
-    ledger = Ledger()
-    assert ledger.begin(0) == Known(again=False, fatal=(), hopeless=False)
-    assert ledger.begin(0) == Known(again=True, fatal=(), hopeless=False)
-    ledger.at(0, "a")
-    ledger.at(0, "b")
-    assert ledger.begin(0).fatal == ("b",)
-    ledger.at(0, "c")
-    assert ledger.begin(0).fatal == ("b",), "once is not twice"
-    ledger.at(0, "c")
-    assert ledger.begin(0).fatal == ("b", "c")
-    assert ledger.begin(1) == Known(again=False, fatal=(), hopeless=False)
-
-
-def test_a_group_that_loses_its_workers_without_a_culprit_is_given_up() -> None:
-    ledger = Ledger()
-    known = []
-    for _ in range(7):
-        known.append(ledger.begin(0))
-        ledger.at(0, "")
-    assert [entry.hopeless for entry in known] == [False] * 5 + [True] * 2
-    assert all(entry.fatal == () for entry in known)
 
 
 @pytest.mark.parametrize(
@@ -245,6 +242,22 @@ def test_a_model_that_workers_lack_is_one_line(
     ) as said:
         on_ray(tmp_path / "sounds", store, random_model)
     assert "\n" not in str(said.value)
+
+
+@pytest.mark.slow
+@needs_ray
+def test_a_group_that_no_worker_survives_is_said(
+    tmp_path: Path, random_model: Model, cluster: None
+) -> None:
+    recording = long_recording(tmp_path / "long.wav", 1)
+    store = empty_store(random_model)
+    with (
+        reader_is_killed(recording, times=9, parent=True) as killed,
+        pytest.raises(EarshotError, match=f"workers were lost {MOST_LOSSES} times at the same"),
+    ):
+        on_ray(tmp_path, store, random_model)
+    assert len(killed) == MOST_LOSSES
+    assert not store.files()
 
 
 @needs_ray

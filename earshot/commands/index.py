@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -82,11 +81,11 @@ def index(
     as_json: Json = False,
 ) -> None:
     """Add new and changed recordings, drop removed ones, report broken ones. Resumable."""
-    from earshot.cluster import on_cluster
     from earshot.console import print_summary
     from earshot.folders import require_recordings
     from earshot.isolated import IsolatedHearing
     from earshot.library import Layout
+    from earshot.remote import on_cluster
     from earshot.shards import read_shard
     from earshot.store import require_lasting, store_exists
     from earshot.watch import WatchConfig
@@ -168,11 +167,9 @@ def on_ray(config: ClusterConfig | None) -> Iterator[None]:
     if config is None:
         yield
         return
-    from earshot.cluster import connected, import_ray
+    from earshot.cluster import connected
 
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    import_ray()
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     with connected(config):
         yield
 
