@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,34 @@ if TYPE_CHECKING:
     from earshot.train.recipe import Recipe
     from earshot.train.start import Job
 
+RecipeName = Annotated[str, typer.Argument(help="A recipe's name, or the recipe.json of a run.")]
+Data = Annotated[Path | None, typer.Option(help="The folder of the datasets.")]
+Out = Annotated[Path | None, typer.Option(help="The run folder to write.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="path=value overrides a field; repeatable.")
+]
+Show = Annotated[bool, typer.Option("--show", help="Print the resolved recipe alone.")]
+Tiny = Annotated[bool, typer.Option("--tiny", help="Tiny towers, two epochs: a trial.")]
+Init = Annotated[Path | None, typer.Option(help="Begin with the weights of this model or run.")]
+TeachersOf = Annotated[Path | None, typer.Option(help="What `earshot teach` wrote.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Train on the part whose audio is here.")
+]
+Processes = Annotated[int, typer.Option(min=1, help="Processes on each machine, one per GPU.")]
+Machines = Annotated[
+    int, typer.Option(min=1, help="Machines that torchrun, srun or Ray start this on.")
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray", help="Train on a Ray cluster: HOST:PORT of its head, auto, or local."),
+]
+Log = Annotated[str | None, typer.Option(help="Also log to tensorboard or wandb.")]
+Sweep = Annotated[
+    list[str] | None, typer.Option(help="Search: path=a,b,c or path=low..high[:log]; repeatable.")
+]
+Trials = Annotated[int, typer.Option(min=1, help="How many runs a search makes.")]
+
 EXTRAS = {"lightning_fabric": "train", "optuna": "train"}
 
 
@@ -26,32 +55,22 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, or the recipe.json of a run.")],
-    data: Annotated[Path | None, typer.Option(help="The folder of the datasets.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder to write.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="path=value overrides a field; repeatable.")
-    ] = None,
-    show: Annotated[bool, typer.Option("--show", help="Print the resolved recipe alone.")] = False,
-    tiny: Annotated[bool, typer.Option("--tiny", help="Tiny towers, two epochs: a trial.")] = False,
-    init: Annotated[
-        Path | None, typer.Option(help="Begin with the weights of this model or run.")
-    ] = None,
-    teachers: Annotated[Path | None, typer.Option(help="What `earshot teach` wrote.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Train on the part whose audio is here.")
-    ] = False,
-    processes: Annotated[int, typer.Option(min=1, help="Processes here, one per GPU.")] = 1,
-    machines: Annotated[
-        int, typer.Option(min=1, help="Machines that torchrun or srun started this on.")
-    ] = 1,
-    log: Annotated[str | None, typer.Option(help="Also log to tensorboard or wandb.")] = None,
-    sweep: Annotated[
-        list[str] | None,
-        typer.Option(help="Search: path=a,b,c or path=low..high[:log]; repeatable."),
-    ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="How many runs a search makes.")] = 20,
+    recipe: RecipeName,
+    data: Data = None,
+    out: Out = None,
+    settings: Settings = None,
+    show: Show = False,
+    tiny: Tiny = False,
+    init: Init = None,
+    teachers: TeachersOf = None,
+    resume: Resume = False,
+    allow_missing: AllowMissing = False,
+    processes: Processes = 1,
+    machines: Machines = 1,
+    ray: RayAddress = None,
+    log: Log = None,
+    sweep: Sweep = None,
+    trials: Trials = 20,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -79,11 +98,22 @@ def train(
         machines=machines,
     )
     if sweep:
+        if ray:
+            raise EarshotError("--sweep trains in one process: leave --ray out")
         search(job, sweep, trials, log, as_json=as_json)
         return
-    history = run(job, lambda first: watcher(chosen, out, log, first=first, quiet=as_json))
+    watch = partial(watcher, chosen, out, log, quiet=as_json)
+    history = on_ray(job, ray, watch) if ray else run(job, watch)
     if history:  # In the first process.
         report(history, chosen, out, as_json=as_json)
+
+
+def on_ray(job: Job, address: str, watch: Callable[[bool], Watch]) -> list[dict[str, Any]]:
+    """Train on a cluster; Ray's own messages are kept away."""
+    from earshot.train.by_ray import train_by_ray
+
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    return train_by_ray(job, address, watch)
 
 
 def search(job: Job, ranges: list[str], trials: int, log: str | None, *, as_json: bool) -> None:
@@ -166,7 +196,7 @@ def tiny_text() -> Path:
 
 
 def watcher(
-    recipe: Recipe, out: Path, log: str | None, *, first: bool = True, quiet: bool
+    recipe: Recipe, out: Path, log: str | None, first: bool = True, *, quiet: bool
 ) -> Watch:
     """Who is told how training goes, in the first process and in the others."""
     from earshot.console import TrainingWatch
