@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from earshot.cores import usable_cores
 from earshot.types import EarshotError
 
 LOCAL = "local"
@@ -64,7 +65,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         return
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if config.address == LOCAL:
-        cores = config.workers or os.cpu_count() or 1
+        cores = config.workers or usable_cores()
         options |= {"num_cpus": cores, "include_dashboard": False}
         options |= {"object_store_memory": OBJECT_STORE_BYTES}
     try:

@@ -25,6 +25,7 @@ from threading import Event
 import numpy as np
 
 from earshot import audio
+from earshot.cores import usable_cores
 from earshot.files import atomic_write, sha256_of
 from earshot.folders import collect
 from earshot.metadata import read_notes
@@ -85,7 +86,7 @@ def embed_files(
     A file's vectors are the same to rounding whatever the order, the number of workers and the
     batch size.
     """
-    workers = workers or os.cpu_count() or 1
+    workers = workers or usable_cores()
     stop = Event()
     with (
         torch_threads_kept(),

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from earshot.cores import usable_cores
 from earshot.embed import Reports, embed_files
 from earshot.examine import end_with_parent, manner_of_end
 from earshot.library import noted
@@ -94,7 +95,7 @@ class IsolatedHearing:
             manifest=manifest,
             name=name or manifest.model,
             device=device,
-            workers=workers or os.cpu_count() or 1,
+            workers=workers or usable_cores(),
         )
         self.patience_s = PATIENCE_S if patience_s is None else patience_s
         self._process: _Process | None = None

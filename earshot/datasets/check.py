@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from earshot import audio
+from earshot.cores import usable_cores
 from earshot.datasets.tables import read_text
 from earshot.files import atomic_write, sha256_of
 from earshot.types import AudioError, Clip, Dataset, EarshotError
@@ -63,7 +63,7 @@ def check(
     known = read_hashes(hashes) if hashes and hashes.exists() else None
     present = [clip for clip in dataset.clips if clip.path]
     heard = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for done, result in enumerate(pool.map(listen, present), 1):
             heard.append(result)
             if report:

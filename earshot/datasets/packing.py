@@ -24,6 +24,7 @@ import numpy as np
 import soundfile
 
 from earshot import audio
+from earshot.cores import usable_cores
 from earshot.datasets.columns import Places, Texts, write
 from earshot.datasets.index import write_index
 from earshot.datasets.pack import (
@@ -273,7 +274,7 @@ def _in_order(
     clips: Iterable[Clip], work: Callable[[Clip], tuple[Entry, bytes]], workers: int
 ) -> Iterator[tuple[Entry, bytes]]:
     """Results in order; at most two per worker wait, so that memory stays bounded."""
-    workers = workers or os.cpu_count() or 1
+    workers = workers or usable_cores()
     with ThreadPoolExecutor(workers) as pool:
         waiting: list[Future[tuple[Entry, bytes]]] = []
         try:
