@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from earshot.frontends.clips import clip_by_clip
 from earshot.frontends.passt import reflect_pad, unpadded
 from earshot.types import EarshotError
 
@@ -154,19 +155,23 @@ class MelSpectrogram(nn.Module):
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the features; always in single precision, as the logarithm needs it."""
-        config = self.config
         with torch.autocast(waveforms.device.type, enabled=False):
             signal, lengths = self.with_edges(waveforms.float(), lengths)
-            spectrum = torch.stft(
-                signal,
-                config.fft_samples,
-                config.hop_samples,
-                config.window_samples,
-                self.window,
-                center=False,
-                return_complex=True,
-            ).transpose(1, 2)
-            mel = (spectrum.real.square() + spectrum.imag.square()) @ self.bank.T
-            if config.logarithm == "decibel":
-                return 10.0 * torch.log10(mel.clamp_min(config.floor)), self.frames(lengths)
-            return torch.log(mel + config.floor), self.frames(lengths)
+            return clip_by_clip(self.log_mel, signal, lengths), self.frames(lengths)
+
+    def log_mel(self, signal: Tensor, lengths: Tensor) -> Tensor:
+        """The features of clips with edges."""
+        config = self.config
+        spectrum = torch.stft(
+            signal,
+            config.fft_samples,
+            config.hop_samples,
+            config.window_samples,
+            self.window,
+            center=False,
+            return_complex=True,
+        ).transpose(1, 2)
+        mel = (spectrum.real.square() + spectrum.imag.square()) @ self.bank.T
+        if config.logarithm == "decibel":
+            return 10.0 * torch.log10(mel.clamp_min(config.floor))
+        return torch.log(mel + config.floor)

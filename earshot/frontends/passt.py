@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from earshot.frontends.clips import clip_by_clip
 from earshot.frontends.kaldi import kaldi_mel_bank
 from earshot.types import EarshotError
 
@@ -128,21 +129,29 @@ class LogMel(nn.Module):
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the features; always in single precision, as the logarithm needs it."""
-        config = self.config
+        filters = self.filters()
+
+        def log_mel(waveforms: Tensor, lengths: Tensor) -> Tensor:
+            return torch.log(filters @ self.power(waveforms, lengths) + self.config.log_offset)
+
         with torch.autocast(waveforms.device.type, enabled=False):
-            # The reference filters without history: one sample fewer comes out.
-            signal = waveforms[:, 1:].float() - config.preemphasis * waveforms[:, :-1].float()
-            signal = reflect_pad(signal, lengths - 1, config.fft_samples // 2)
-            spectrum = torch.stft(
-                signal,
-                config.fft_samples,
-                config.hop_samples,
-                config.window_samples,
-                self.window,
-                center=False,
-                return_complex=True,
-            )
-            # Several times faster than abs().square(), and without its square root.
-            power = spectrum.real.square() + spectrum.imag.square()
-            log_mel = torch.log(self.filters() @ power + config.log_offset)
-        return normalised(log_mel), self.frames(lengths)
+            log_mels = clip_by_clip(log_mel, waveforms, lengths)
+        return normalised(log_mels), self.frames(lengths)
+
+    def power(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        """The power spectra (B, bins, F) of what the pre-emphasis leaves."""
+        config = self.config
+        # The reference filters without history: one sample fewer comes out.
+        signal = waveforms[:, 1:].float() - config.preemphasis * waveforms[:, :-1].float()
+        signal = reflect_pad(signal, lengths - 1, config.fft_samples // 2)
+        spectrum = torch.stft(
+            signal,
+            config.fft_samples,
+            config.hop_samples,
+            config.window_samples,
+            self.window,
+            center=False,
+            return_complex=True,
+        )
+        # Several times faster than abs().square(), and without its square root.
+        return spectrum.real.square() + spectrum.imag.square()
