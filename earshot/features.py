@@ -29,6 +29,7 @@ from earshot.batches import Pairs
 from earshot.batches.loader import Crops, Reader, Steps, read_ahead
 from earshot.files import atomic_write, clear_drafts, locked
 from earshot.model.dual import DualEncoder
+from earshot.model.inference import prepared_copy
 from earshot.model.tensors import hash_of
 from earshot.types import EarshotError, Encoded, NotANumberError
 
@@ -94,12 +95,13 @@ def audio_features(
         groups = [group for start in starts for group in batches_of(start, len(ids), batch)]
         steps = Steps(recordings=recordings, clips=groups, captions=groups)
         heard = iter(read_ahead(Reader(recordings, Crops()), steps, min(workers, len(steps))))
+        device = str(network.tau.device)
+        tower = prepared_copy(network.audio, device)
         for start in starts:
             some = []
             for _ in batches_of(start, len(ids), batch):
                 waveforms, lengths = next(heard)
-                there = waveforms.to(network.tau.device), lengths.to(network.tau.device)
-                some.append(network.audio_features(*there))
+                some.append(tower(waveforms.to(device), lengths.to(device)))
             yield joined(some)
 
     key = fingerprint(ids, BLOCK_ROWS, parts)

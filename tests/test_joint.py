@@ -65,10 +65,6 @@ def test_a_sentence_does_not_depend_on_its_batch(joint: JointEncoder) -> None:
     assert np.allclose(joint.text(SENTENCES[::-1])[::-1], together, atol=1e-6)
 
 
-def test_towers_can_be_moved(joint: JointEncoder) -> None:
-    assert joint.to("cpu") is joint
-
-
 @torch.inference_mode()
 @pytest.mark.parametrize("fusion", [False, True])
 def test_clap_equals_the_library(tmp_path: Path, fusion: bool) -> None:

@@ -11,6 +11,7 @@ from conftest import Golden, golden_clip, golden_state, needs
 
 from earshot import audio
 from earshot.encoders.mobilenet import PRESETS, TINY, ActivatedConvolution, MobileNet
+from earshot.model.inference import prepared_copy
 from earshot.types import EarshotError, Encoded
 
 CLIPS = ["example", "dog", "sea", "synth", "example10s"]
@@ -76,6 +77,14 @@ def test_real_mn04_on_real_recordings(mn04: MobileNet, step: int) -> None:
     ]
     golden.check(torch.cat([e.logits for e in encoded if e.logits is not None]), "logits")
     golden.check(torch.cat([e.embedding for e in encoded]), "embedding")
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_fastest_inference_equals_reference(mn04: MobileNet, mn10: MobileNet, clip: str) -> None:
+    waveform = golden_clip(clip, 32_000)
+    golden = Golden("encoders/efficientat_mn04_real_esc10")
+    check(golden, encode(prepared_copy(mn04, "cpu"), waveform), f"clip_{clip}")
+    check(Golden("encoders/efficientat_mn10"), encode(prepared_copy(mn10, "cpu"), waveform), clip)
 
 
 def decode(path: Path) -> torch.Tensor:

@@ -48,12 +48,6 @@ class JointEncoder:
     logit_scale: float
     logit_bias: float = 0.0
 
-    def to(self, device: str) -> JointEncoder:
-        """Move both towers to a device, in place."""
-        self.audio.to(device)
-        self.text.network.to(device)
-        return self
-
 
 def joint_encoder(folder: Path) -> JointEncoder:
     """Load the dual encoder of a folder, ready for inference.

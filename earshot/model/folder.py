@@ -25,7 +25,8 @@ import numpy as np
 
 from earshot import __version__
 from earshot.files import sha256_of, sync_folder
-from earshot.model.tensors import audio_hash, hash_of, padded, ready, torch_device
+from earshot.model.inference import prepared
+from earshot.model.tensors import audio_hash, hash_of, padded
 from earshot.types import EarshotError
 from earshot.weights import naming
 
@@ -298,8 +299,7 @@ class DualModel:
         Raises:
             EarshotError: the folder is not whole.
         """
-        network = load_dual(folder).requires_grad_(False).to(torch_device(device))
-        network.audio.encoder = ready(network.audio.encoder, device)
+        network = prepared(load_dual(folder), device)
         model = cls(network=network, name=str(folder.resolve()))
         settings, weights = read_info(folder).settings, sha256_of(folder / WEIGHTS)
         model.fingerprint = hash_of(

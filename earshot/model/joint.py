@@ -12,7 +12,8 @@ import numpy as np
 
 from earshot.checkpoints import JOINT_ENCODERS, joint_folder
 from earshot.files import sha256_of
-from earshot.model.tensors import audio_hash, hash_of, padded, torch_device
+from earshot.model.inference import prepared
+from earshot.model.tensors import audio_hash, hash_of, padded
 
 if TYPE_CHECKING:
     from earshot.encoders.joint import JointEncoder
@@ -40,7 +41,10 @@ class JointModel:
         """Both towers, on their device."""
         from earshot.encoders.joint import joint_encoder
 
-        return joint_encoder(self.folder).to(torch_device(self.device))
+        encoder = joint_encoder(self.folder)
+        for tower in (encoder.audio, encoder.text.network):
+            prepared(tower, self.device)
+        return encoder
 
     @cached_property
     def fingerprint(self) -> str:

@@ -21,8 +21,9 @@ from earshot.encoders.labels import LabelMatching, load_head, query_vectors, sou
 from earshot.encoders.sentence import sentence_encoder
 from earshot.encoders.tags import packaged_table, text_vectors
 from earshot.files import sha256_of
+from earshot.model.inference import prepared
 from earshot.model.tags import TagConfig, TagModel
-from earshot.model.tensors import AUDIO_VERSION, hash_of, padded, ready
+from earshot.model.tensors import AUDIO_VERSION, hash_of, padded
 from earshot.types import EarshotError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class LabelModel:
         """The network, on its device, ready for inference."""
         if self.name == "sounds":
             return TagModel("tags", TagConfig(), self.device).tagger
-        return ready(pocket_tower(self.folder / TOWER, self.recipe), self.device)
+        return prepared(pocket_tower(self.folder / TOWER, self.recipe), self.device)
 
     def embed_text(self, sentences: Sequence[str]) -> np.ndarray:
         """Q sentences to unit vectors (Q, D) float32."""

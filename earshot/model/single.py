@@ -11,7 +11,8 @@ import numpy as np
 
 from earshot.checkpoints import encoder_assets
 from earshot.files import Asset, fetch, record, sha256_of
-from earshot.model.tensors import audio_hash, hash_of, padded, ready
+from earshot.model.inference import prepared
+from earshot.model.tensors import audio_hash, hash_of, padded
 from earshot.types import EarshotError
 from earshot.weights import read_weights
 
@@ -45,7 +46,7 @@ class SingleEncoder:
         audio_encoder_config(name)  # An unknown name is told before anything is fetched.
         asset = None if checkpoint else published(name)
         self.checkpoint = checkpoint or fetch(published(name))
-        self.network: Any = ready(encoder_of(name, read_weights(self.checkpoint)), device)
+        self.network: Any = prepared(encoder_of(name, read_weights(self.checkpoint)), device)
         if asset:
             record(asset, self.checkpoint)
         if whole and self.network.segment_s is not None:

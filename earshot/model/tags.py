@@ -32,7 +32,8 @@ from earshot.encoders.tags import (
     text_vectors,
 )
 from earshot.files import asset_hash, fetch, home, record, sha256_of
-from earshot.model.tensors import AUDIO_VERSION, hash_of, padded, ready
+from earshot.model.inference import prepared
+from earshot.model.tensors import AUDIO_VERSION, hash_of, padded
 from earshot.weights import read_weights
 
 if TYPE_CHECKING:
@@ -124,12 +125,12 @@ class TagModel:
         silence_to_s, settings = self.config.silence_to_s, self.config.settings
         if self.weights is not None:
             network = restored(self.config.tagger, self.weights, silence_to_s, settings)
-            return ready(network, self.device)
+            return prepared(network, self.device)
         checkpoint = TAGGERS[self.config.tagger]
         path = fetch(checkpoint.asset)
         network = encoder_of(checkpoint.encoder, read_weights(path), silence_to_s)
         record(checkpoint.asset, path)
-        return ready(network, self.device)
+        return prepared(network, self.device)
 
     def embed_text(self, sentences: Sequence[str]) -> np.ndarray:
         """Q sentences to unit vectors (Q, D) float32."""

@@ -13,7 +13,7 @@ import numpy as np
 from earshot.types import EarshotError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 # To be raised when decoding, resampling, segments or front-end change what a vector is.
@@ -60,19 +60,3 @@ def torch_device(name: str) -> str:
     if name not in there:
         raise EarshotError(f"no device {name!r} here; there is {', '.join(there)}, or say auto")
     return name
-
-
-def ready(network: nn.Module, device: str) -> Any:
-    """A network for inference alone, on its device, in the form that is fastest there.
-
-    CNN14's convolutions are Winograd's on a CPU, and of single precision then.
-    """
-    from earshot.encoders.cnn14 import CNN14
-
-    device = torch_device(device)
-    network.eval().requires_grad_(False)
-    if isinstance(network, CNN14):
-        network.fold_norms(winograd=device == "cpu")
-    elif fold_norms := getattr(network, "fold_norms", None):
-        fold_norms()
-    return network.to(device)
