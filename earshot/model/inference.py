@@ -1,10 +1,10 @@
 """Networks for inference alone, in the form that is fastest and exact: one place for all models.
 
-What is done was chosen by `benchmarks/cpu_inference.py`; docs/inference.md has its table. It is a
-fixed rule, as each part of it wins in every setting that was measured, so that nothing has to be
-measured where it runs: batch norms become part of their convolutions, those of MobileNet get their
-activations and channels-last memory, CNN14's wide ones are Winograd's on a CPU. Transformers stay
-as they are: nine tenths of their time are products of matrices, at the speed that a core has.
+One idea: a fixed rule, so that nothing has to be measured where it runs. Batch norms become part of
+their convolutions; MobileNet's get their activations and channels-last memory (1.2 to 1.4 times as
+fast, `benchmarks/cpu_inference.py`), CNN14's wide ones are Winograd's on a CPU (1.67 times,
+`benchmarks/encoders.py`). Transformers stay as they are: nine tenths of their time are products of
+matrices. docs/inference.md has the table, and what was tried and left out.
 """
 
 from __future__ import annotations
