@@ -11,7 +11,6 @@ and why is known. What may crash is thus kept apart from what must not, as in Ca
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import threading
 import time

@@ -16,7 +16,7 @@ FLOORS = {
     "audio": 1,
     "text": 1,
     "conditions": 1,
-    "cores": 1,
+    "cores": 0,
     "frontends": 1,
     "metrics": 1,
     "losses": 1,
