@@ -78,6 +78,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, OnnxModel]:
     return model, exported
 
 
+@pytest.mark.slow
 def test_a_dual_encoder_stays_the_same(pair: tuple[Model, OnnxModel]) -> None:
     model, exported = pair
     assert_same(exported, model)
@@ -89,6 +90,7 @@ def test_a_dual_encoder_stays_the_same(pair: tuple[Model, OnnxModel]) -> None:
     assert (listed["kind"], listed["exported_from"]) == ("onnx", model.name)
 
 
+@pytest.mark.slow
 def test_index_with_an_export_and_search_without_torch(
     pair: tuple[Model, OnnxModel], tmp_path: Path
 ) -> None:
@@ -108,6 +110,7 @@ def test_index_with_an_export_and_search_without_torch(
     assert found.stdout.split() == ["3", "False", "False"], found.stderr
 
 
+@pytest.mark.slow
 def test_an_export_that_differs_is_refused(
     pair: tuple[Model, OnnxModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:

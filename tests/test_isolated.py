@@ -247,6 +247,7 @@ def test_nothing_outlives_the_command(tmp_path: Path, how: signal.Signals) -> No
         assert told == "earshot: stopped; what was written stays, run it again\n"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("faults", "random_model")
 def test_a_server_outlives_a_decoder(tmp_path: Path, home: Path) -> None:
     pytest.importorskip("lancedb")

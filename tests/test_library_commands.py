@@ -28,7 +28,13 @@ def library(tmp_path: Path, random_model: Model) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("how", [["--watch"], ["--watch-every", "0.3"]], ids=["events", "polling"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(["--watch"], id="events"),
+        pytest.param(["--watch-every", "0.3"], id="polling", marks=pytest.mark.slow),
+    ],
+)
 def test_watch_until_control_c(tmp_path: Path, how: list[str]) -> None:
     if how == ["--watch"]:
         pytest.importorskip("watchfiles", reason="events need earshot[watch]")

@@ -307,6 +307,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_goes_on(text_folder: Path, data: Path, tmp_path: Path) -> None:
     given = recipe(text_folder, ema=0.9)
     whole = run(given, data, tmp_path / "whole")

@@ -5,6 +5,7 @@ import { byId } from "./format.js";
 export class Refusal extends Error {}
 
 let asking = null;
+let logins = 0;
 
 function askForToken() {
   asking ??= new Promise((resolve) => {
@@ -24,6 +25,7 @@ function askForToken() {
         return;
       }
       asking = null;
+      logins += 1;
       answered.abort();
       dialog.close();
       resolve();
@@ -35,9 +37,11 @@ function askForToken() {
 }
 
 async function call(path, options = {}) {
+  const before = logins;
   const reply = await fetch(path, options);
   if (reply.status === 401) {
-    await askForToken();
+    // What was sent before somebody gave the token, and is refused after, is only sent again.
+    if (logins === before) await askForToken();
     return call(path, options);
   }
   if (!reply.ok) {
