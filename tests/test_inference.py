@@ -9,7 +9,7 @@ from torch import nn
 
 from earshot.encoders.catalogue import FAMILIES
 from earshot.encoders.winograd import WinogradConvolution
-from earshot.frontends.clips import clip_by_clip
+from earshot.frontends.spectrum import clip_by_clip
 from earshot.model.inference import prepared, prepared_copy
 
 # What golden files of encoders allow is this or more.

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from earshot.frontends.passt import reflect_pad
+from earshot.frontends.spectrum import power_spectrum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,15 +87,9 @@ class AtstMel(nn.Module):
             beyond = torch.arange(signal.shape[1], device=signal.device) >= lengths[:, None]
             lengths = lengths.clamp_min(self.min_samples)
             signal = reflect_pad(signal.masked_fill(beyond, 0.0), lengths, config.fft_samples // 2)
-            spectrum = torch.stft(
-                signal,
-                config.fft_samples,
-                config.hop_samples,
-                window=self.window,
-                center=False,
-                return_complex=True,
+            power = power_spectrum(
+                signal, self.window, fft_samples=config.fft_samples, hop_samples=config.hop_samples
             )
-            power = spectrum.real.square() + spectrum.imag.square()
             mel = (self.mel_bank @ power).clamp_min(config.power_floor)
             frames = self.frames(lengths)
             return self.scaled(10.0 * torch.log10(mel), frames), frames

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from earshot.frontends.spectrum import power_spectrum
 from earshot.types import EarshotError
 
 
@@ -103,13 +104,13 @@ class ClapMel(nn.Module):
             signal = repeated(waveforms.float(), lengths, config.clip_samples)
             # Apple's GPUs have no double precision; below -80 dB they are 0.05 dB off.
             exact = torch.float32 if signal.device.type == "mps" else torch.float64
-            spectrum = torch.stft(
+            window = self.window.to(exact)
+            power = power_spectrum(
                 signal.to(exact),
-                config.fft_samples,
-                config.hop_samples,
-                window=self.window.to(exact),
-                return_complex=True,
-            )
-            power = (spectrum.real.square() + spectrum.imag.square()).float()
+                window,
+                fft_samples=config.fft_samples,
+                hop_samples=config.hop_samples,
+                centred=True,
+            ).float()
             mel = (self.mel_bank @ power).clamp_min(config.power_floor)
             return 10.0 * torch.log10(mel).transpose(1, 2)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from earshot.frontends.clips import clip_by_clip
 from earshot.frontends.passt import reflect_pad, unpadded
+from earshot.frontends.spectrum import clip_by_clip, power_spectrum
 from earshot.types import EarshotError
 
 MelScale = Literal["slaney", "htk"]
@@ -162,16 +162,10 @@ class MelSpectrogram(nn.Module):
     def log_mel(self, signal: Tensor, lengths: Tensor) -> Tensor:
         """The features of clips with edges."""
         config = self.config
-        spectrum = torch.stft(
-            signal,
-            config.fft_samples,
-            config.hop_samples,
-            config.window_samples,
-            self.window,
-            center=False,
-            return_complex=True,
-        ).transpose(1, 2)
-        mel = (spectrum.real.square() + spectrum.imag.square()) @ self.bank.T
+        power = power_spectrum(
+            signal, self.window, fft_samples=config.fft_samples, hop_samples=config.hop_samples
+        )
+        mel = power.transpose(1, 2) @ self.bank.T
         if config.logarithm == "decibel":
             return 10.0 * torch.log10(mel.clamp_min(config.floor))
         return torch.log(mel + config.floor)

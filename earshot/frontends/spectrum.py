@@ -1,6 +1,6 @@
-"""Features of a batch on a CPU: one clip after another.
+"""What all front-ends begin with: power spectra, and on a CPU one clip after another.
 
-Axis legend: B batch, T samples.
+Axis legend: B batch, T samples, K bins of a spectrum, F frames.
 """
 
 from __future__ import annotations
@@ -9,6 +9,17 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+
+def power_spectrum(
+    signals: Tensor, window: Tensor, *, fft_samples: int, hop_samples: int, centred: bool = False
+) -> Tensor:
+    """Power spectra (B, K, F) of signals (B, T); `centred` frames reflect the signals' ends."""
+    spectrum = torch.stft(
+        signals, fft_samples, hop_samples, len(window), window, centred, return_complex=True
+    )
+    # Several times faster than abs().square(), and without its square root.
+    return spectrum.real.square() + spectrum.imag.square()
 
 
 def clip_by_clip(
