@@ -10,7 +10,7 @@ the split `validation`), figures are of the other (report half, split `test`).
     EARSHOT_ASSETS=FOLDER python benchmarks/search_quality.py DATA
 
 DATA holds `esc10`. What excluding and combining sounds, and saying that there is nothing, are worth
-is taken from `combination.json` and `calibrate_models.json`.
+is told by `combination.py` and `calibrate_models.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import json
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -249,12 +249,6 @@ def show(result: Mapping[str, Any]) -> None:
     print(f"\nweights by number of words: {result['weights']}")
 
 
-def beside(name: str, pick: Callable[[Any], Any]) -> Any:
-    """What another benchmark has found."""
-    path = RESULT.with_name(name)
-    return pick(json.loads(path.read_text())) if path.is_file() else None
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
@@ -271,12 +265,6 @@ def main() -> None:
     weights = fitted(tune)
     result: dict[str, Any] = {"weights": dict(zip(LENGTHS, weights, strict=True))}
     result |= {n: judged(one, systems(one, weights)) for n, one in report.items()}
-    names = ("esc10", "sounds", "soundscapes")
-    result["nothing"] = beside(
-        "calibrate_models.json", lambda found: {n: found[n]["libraries"] for n in names}
-    )
-    result["without"] = beside("combination.json", lambda found: found["without"])
-    result["two sounds"] = beside("combination.json", lambda found: found["all pairs"])
     show(result)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
 
