@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from fastapi.testclient import TestClient
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and so would the programs
+# that they start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def needs(path: str) -> Path:
