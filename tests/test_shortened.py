@@ -88,7 +88,7 @@ def test_what_tells_shortened_vectors_apart(random_model: Model, tmp_path: Path)
 @pytest.mark.parametrize("dimensions", [0, -1, 41, 600])
 def test_as_many_axes_as_recordings(random_model: Model, tmp_path: Path, dimensions: int) -> None:
     model = calibrated(random_model, tmp_path, recordings(random_model, 40))
-    with pytest.raises(EarshotError, match=f"{dimensions} numbers.* to 1 to 40"):
+    with pytest.raises(EarshotError, match=f"{dimensions} numbers.* between 1 and 40"):
         ShortenedModel(model, dimensions)
 
 

@@ -36,7 +36,7 @@ class ShortenedModel:
         if not 1 <= dimension <= most:
             raise EarshotError(
                 f"vectors of {dimension} numbers: those of model {model.name} can be shortened "
-                f"from {model.dimension} to 1 to {most}, as its calibration has "
+                f"from {model.dimension} to between 1 and {most}, as its calibration has "
                 f"{len(calibration.background)} recordings"
             )
         self.model, self.dimension = model, dimension
