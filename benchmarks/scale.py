@@ -40,8 +40,8 @@ THREADS = 2
 RECORDED, K, LONG = 100, 10, 40
 FILES_AT_ONCE, FAISS_AT_ONCE = 4096, 10_000
 # FAISS as it is used at these sizes: HNSW of 32 links, searched 128 wide; 64 bytes a vector of
-# the first 256 principal axes, 32 of sqrt(N) lists searched.
-HNSW_LINKS, HNSW_BREADTH, PQ_BYTES, PROBES = 32, 128, 64, 32
+# the first 256 principal axes, 32 of sqrt(N) lists searched, the best 200 scored exactly.
+HNSW_LINKS, HNSW_BREADTH, PQ_BYTES, PROBES, CANDIDATES = 32, 128, 64, 32, 200
 QUESTIONS = ("dog", "rain on a tin roof", "someone is walking on gravel while birds sing far away")
 
 
@@ -200,9 +200,16 @@ def faiss_hnsw(dimension: int, size: int) -> Any:
 def faiss_pq(dimension: int, size: int) -> Any:
     import faiss
 
-    kind = f"PCAR{4 * PQ_BYTES},IVF{int(size**0.5)},PQ{PQ_BYTES}"
-    index = faiss.index_factory(dimension, kind, faiss.METRIC_INNER_PRODUCT)
-    faiss.extract_index_ivf(index).nprobe = PROBES
+    kind = f"PCAR{4 * PQ_BYTES},IVF{int(size**0.5)},PQ{PQ_BYTES},RFlat"
+    # Of unit vectors the nearest are those of the largest products, and stay so where principal
+    # axes are counted from the mean.
+    index: Any = faiss.index_factory(dimension, kind, faiss.METRIC_L2)
+    index.k_factor = CANDIDATES / K
+    lists = faiss.extract_index_ivf(index)
+    lists.nprobe = PROBES
+    # Hours of annealing for a search that compares codes by their bits, which nobody asks for.
+    codes: Any = faiss.downcast_index(lists)
+    codes.do_polysemous_training = False
     return index
 
 
@@ -215,11 +222,8 @@ def faiss_build(make: Callable[[int, int], Any], made: Made, built: Built) -> No
     index = faiss.read_index(str(path)) if path.exists() else make(dimension, size)
     built.restart()
     if not index.is_trained:
-        # Many small clusterings: on a machine that others use, two threads wait for each other.
-        faiss.omp_set_num_threads(1)
         some = np.random.default_rng(0).permutation(size)[:100_000]
         index.train(np.array(made.vectors[np.sort(some)]))
-        faiss.omp_set_num_threads(THREADS)
     while index.ntotal < size and not built.due:
         index.add(np.array(made.vectors[index.ntotal : index.ntotal + FAISS_AT_ONCE]))
     built.spent("build")
@@ -324,7 +328,10 @@ def earshot_search(made: Made, *, half: bool) -> dict[str, Any]:
     first_s = time.perf_counter()
     searcher.search(QUESTIONS[0])
     first_s = time.perf_counter() - first_s
+    # Not yet read from the disk: what a search costs whose candidates nobody asked for before.
+    cold = timed(numbers(K), list(made.queries))[1]
     return {
+        "each for the first time": cold,
         **search_numbers(made, numbers(K)),
         f"first {LONG}": search_numbers(made, numbers(LONG)),
         "one of 100 by number": filtered(made, numbers(K, rare), store, rare),

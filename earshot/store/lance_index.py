@@ -26,6 +26,9 @@ from earshot.types import Condition, EarshotError, SegmentHit
 CANDIDATES = 200
 # Of a long list, each place has at least so many.
 REFINE = 5
+# Where nothing is filtered, 20 partitions hold the candidates; a search that may go on to all of
+# them prepares them all: 22 ms instead of 12 at a million rows.
+PARTITIONS, MOST_PARTITIONS = 20, 40
 # LanceDB adds rows to the partitions that there are; from so much growth on they are found anew.
 GROWTH = 4
 # The words are split, folded and stemmed already.
@@ -110,8 +113,12 @@ def scan(
     columns = [*HIT_COLUMNS, "vector", "_distance"]
     query = table.search(padded(queries), vector_column_name="vector")
     refine = max(REFINE, -(-CANDIDATES // limit))
-    # As many partitions as it takes: the usual 20 may hold few of the rows that pass a filter.
-    query = query.distance_type("cosine").limit(limit).refine_factor(refine).maximum_nprobes(0)
+    query = query.distance_type("cosine").limit(limit).refine_factor(refine)
+    query = query.minimum_nprobes(PARTITIONS)
+    # As many as it takes: a few partitions may hold few of the rows that pass a filter, or that a
+    # long list asks for.
+    few = not where and limit <= CANDIDATES
+    query = query.maximum_nprobes(MOST_PARTITIONS if few else 0)
     if where:
         query = query.where(filter_of(where))
     rows = query.select(columns).to_arrow()
