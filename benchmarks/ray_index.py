@@ -209,6 +209,11 @@ def medians(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def files_of(one: dict[str, Any]) -> int:
+    """How many files a round heard."""
+    return int(one["ways"][WAYS[0]]["files"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("paths", nargs="+")
@@ -231,7 +236,7 @@ def main() -> None:
     result = {
         "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
         "files": len(paths),
-        "medians": medians(rounds),
+        "medians": medians([each for each in rounds if files_of(each) == len(paths)]),
         "rounds": rounds,
     }
     RESULT.write_text(json.dumps(result, indent=2) + "\n")

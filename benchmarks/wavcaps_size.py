@@ -14,7 +14,7 @@ are drawn words, as many as WavCaps' have. Measured are, each in a fresh process
 
     OMP_NUM_THREADS=1 python benchmarks/wavcaps_size.py [--clips 403050] [--scratch FOLDER]
 
-It takes 6 GB of the disk at most and removes them.
+It takes 6 GB of the disk at most, in a folder of its own below FOLDER, and removes them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import json
 import os
 import pickle
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +31,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -398,20 +398,18 @@ def main() -> None:
     """Measure all, print and keep it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=sum(SOURCES.values()))
-    parser.add_argument("--scratch", type=Path, default=Path("/tmp/wavcaps/size"))  # noqa: S108
+    parser.add_argument("--scratch", type=Path, help="a folder with room; it is kept")
     parser.add_argument("--part", choices=list(PARTS))
     asked = parser.parse_args()
     if asked.part:
         print(json.dumps(PARTS[asked.part](asked.scratch)))
         return
-    shutil.rmtree(asked.scratch, ignore_errors=True)
-    try:
-        write_tables(asked.scratch / "tables", asked.clips)
-        found: dict[str, Any] = {"tables": measured("tables", asked.scratch)}
-        kill_on_the_way(asked.scratch, asked.clips)
-        found |= {part: measured(part, asked.scratch) for part in list(PARTS)[1:]}
-    finally:
-        shutil.rmtree(asked.scratch, ignore_errors=True)
+    with TemporaryDirectory(dir=asked.scratch) as folder:
+        scratch = Path(folder)
+        write_tables(scratch / "tables", asked.clips)
+        found: dict[str, Any] = {"tables": measured("tables", scratch)}
+        kill_on_the_way(scratch, asked.clips)
+        found |= {part: measured(part, scratch) for part in list(PARTS)[1:]}
     same = found["reaching"]["sha256"] == found["resuming"]["middle"]["sha256"]
     found["resumed_batch_is_the_one_due"] = same
     found["load_of_the_machine"] = os.getloadavg()
