@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from earshot import __version__
 from earshot.batches import Pairs
 from earshot.batches.loader import Crops, Reader, Steps, read_ahead
-from earshot.files import atomic_write, clear_drafts, locked
+from earshot.files import atomic_write, clear_drafts, locked, sync_folder
 from earshot.model.dual import DualEncoder
 from earshot.model.inference import prepared_copy
 from earshot.model.tensors import hash_of
@@ -307,9 +307,13 @@ class Draft:
 
     def finish(self) -> None:
         """Name the table as whole, last of all; a kill before that costs nothing."""
+        # What was flushed of mapped memory need not have reached the disk everywhere.
+        with (self.place / "values.part").open("r+b") as values:
+            os.fsync(values.fileno())
         with atomic_write(self.place / "table.json") as file:
             file.write(json.dumps({"dimension": self.dimension}).encode())
         (self.place / "values.part").replace(self.place / "values.npy")
+        sync_folder(self.place)
         self.journal.unlink(missing_ok=True)
 
 

@@ -12,6 +12,7 @@ import ctypes
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -58,6 +59,7 @@ SMALL = {
 CAPABILITIES = (1, 2, 3)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
 CAPABILITY_VERSION = 0x20080522
 POLL_S = 0.001
+PANIC = re.compile(r"\nthread 'lancedb.*panicked at(?:.*\n)+?note: .*\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,9 @@ class Ended:
     @property
     def refusal(self) -> str:
         """The one line of a user's error; anything else fails here."""
-        lines = [line for line in self.errors.splitlines() if line.strip()]
+        # LanceDB tells of its panics by itself, before it raises one.
+        said = PANIC.sub("", self.errors)
+        lines = [line for line in said.splitlines() if line.strip()]
         assert self.code == 2, (self.code, self.errors)
         assert len(lines) == 1, self.errors
         assert lines[0].startswith("earshot: "), self.errors
