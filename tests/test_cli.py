@@ -199,6 +199,18 @@ def test_bad_input_is_one_line(indexed: Path, home: Path, tmp_path: Path) -> Non
     refused(earshot("index", "s" * 300, "--to", "index", **run))
 
 
+def test_words_of_strangers_do_not_command_the_terminal(home: Path, tmp_path: Path) -> None:
+    command = "\x1b]52;c;cHdu\x07"
+    make_recordings(tmp_path / "data", 1)
+    table = "file_name,caption_1\n" + f"gone{command}.wav,rain\n000.wav,a dog\n"
+    (tmp_path / "data" / "captions.csv").write_text(table)
+    words = earshot(
+        "data", "check", "folder", "--data", "data", cwd=tmp_path, EARSHOT_HOME=str(home)
+    )
+    assert "missing: gone" in words.stdout
+    assert all(line.isprintable() for line in words.stdout.splitlines())
+
+
 def test_names_that_are_no_text_reach_the_json(home: Path, tmp_path: Path) -> None:
     make_recordings(tmp_path / "sounds", 1)
     strange = Path(os.fsdecode(b"\xff\n.wav"))

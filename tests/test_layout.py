@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "earshot"
 # The digit is the floor; a module imports lower floors only, siblings never each other.
 FLOORS = {
     "types": 0,
+    "terminal": 0,
     "audio": 1,
     "text": 1,
     "conditions": 1,
@@ -98,6 +99,16 @@ def test_sizes(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             assert lines <= MAX_FUNCTION_LINES, f"{path}:{node.lineno} {node.name}: {lines} lines"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_one_module_prints(path: Path) -> None:
+    """Other people's words must not command the terminal: `terminal.say` sees to it."""
+    if path == PACKAGE / "terminal.py":
+        return
+    calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    lines = [call.lineno for call in calls if ast.unparse(call.func) == "print"]
+    assert lines == [], "use earshot.terminal.say"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from earshot.terminal import say
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Parallel workers; one per core.")]
@@ -16,7 +18,7 @@ Workers = Annotated[int | None, typer.Option(min=1, help="Parallel workers; one 
 
 def print_json(value: Any) -> None:
     """Print a value for another program; in ASCII, as names may hold what is no text."""
-    print(json.dumps(value, indent=2, allow_nan=False))
+    say(json.dumps(value, indent=2, allow_nan=False))
 
 
 @contextmanager

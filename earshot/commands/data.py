@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from earshot.commands import Json, counting, print_json
+from earshot.terminal import printable, say
 from earshot.types import EarshotError
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def fetch(
     if as_json:
         print_json({"to": str(to), "fetched": fetched, "instructions": rest})
     else:
-        print(f"{len(fetched)} files fetched, {len(remotes) - len(fetched)} were here: {to}")
-        print(rest or f"check it: earshot data check {name} --data {to}")
+        say(f"{len(fetched)} files fetched, {len(remotes) - len(fetched)} were here: {to}")
+        say(rest or f"check it: earshot data check {name} --data {to}")
 
 
 @app.command()
@@ -87,17 +88,17 @@ def check(
 
 def print_check(found: Report) -> None:
     """What a check found, the problems last."""
-    print(f"{found.dataset} {found.split}: {found.clips} clips, {found.captions} captions")
-    print(f"{found.decoded} files decode, {found.audio_s / 60:.1f} minutes of audio")
+    say(f"{found.dataset} {found.split}: {found.clips} clips, {found.captions} captions")
+    say(f"{found.decoded} files decode, {found.audio_s / 60:.1f} minutes of audio")
     for clip, reason in list(found.broken.items())[:SHOWN]:
-        print(f"broken: {clip}: {reason}")
+        say(f"broken: {printable(clip)}: {printable(reason)}")
     for what, clips in (("missing", found.missing), ("changed", found.changed)):
         for clip in clips[:SHOWN]:
-            print(f"{what}: {clip}")
+            say(f"{what}: {printable(clip)}")
     for problem in found.problems:
-        print(f"problem: {problem}")
+        say(f"problem: {printable(problem)}")
     if not found.problems:
-        print("nothing is wrong")
+        say("nothing is wrong")
 
 
 @app.command()
@@ -166,10 +167,10 @@ def print_description(d: Description) -> None:
     }
     for label, text in lines.items():
         if text:
-            print(f"{label:<20} {text}")
+            say(f"{label:<20} {text}")
     for o in d.overlaps:
         shared = f"{o.freesound_ids} Freesound ids, {o.youtube_ids} YouTube ids"
-        print(f"{'shared with':<20} {o.dataset} {o.split}: {shared}, {o.captions} captions")
+        say(f"{'shared with':<20} {o.dataset} {o.split}: {shared}, {o.captions} captions")
 
 
 def spread_text(spread: Spread, form: str) -> str:
@@ -220,8 +221,8 @@ def pack(
     if as_json:
         print_json(result)
         return
-    print(f"{result['clips']} clips in {to}, {result['stored_bytes']:,} bytes, verified")
+    say(f"{result['clips']} clips in {to}, {result['stored_bytes']:,} bytes, verified")
     if chosen.share < 1:
-        print(f"{chosen.share:.1%} of the split; the rest is not here")
+        say(f"{chosen.share:.1%} of the split; the rest is not here")
     for clip, reason in list(packed.broken.items())[:SHOWN]:
-        print(f"broken: {clip}: {reason}")
+        say(f"broken: {printable(clip)}: {printable(reason)}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Recordings = Annotated[
     list[str], typer.Argument(help="Folders or files of recordings, or s3://… .")
 ]
-To = Annotated[str, typer.Option(help="The index: a folder, or s3://… .")]
+To = Annotated[str, typer.Option(help="The index: a folder, s3://… or milvus://… .")]
 ModelName = Annotated[
     str | None, typer.Option(help="The model of a new index; see `earshot models`.")
 ]

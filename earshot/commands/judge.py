@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from earshot.commands import Device, Json, Workers, counting, print_json
+from earshot.terminal import say
 from earshot.types import EarshotError
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def predict(
     if as_json:
         print_json(written)
     else:
-        print(f"{written['queries']} queries, {written['clips']} clips in {out} and {meta}")
+        say(f"{written['queries']} queries, {written['clips']} clips in {out} and {meta}")
 
 
 def score(
@@ -173,12 +174,12 @@ def calibrate(
 
 def print_calibration(found: Mapping[str, Any]) -> None:
     """How good a calibration is on data that it was not fitted on."""
-    print(f"{found['calibration']}: judged on {found['queries']} queries, {found['clips']} clips")
-    print(f"{'hits shown':>15} {found['mean_probability_shown']:.3f} likely on average, ", end="")
-    print(f"{found['relevant_shown']:.3f} true; calibration error {found['ece_shown']:.3f}")
+    say(f"{found['calibration']}: judged on {found['queries']} queries, {found['clips']} clips")
+    say(f"{'hits shown':>15} {found['mean_probability_shown']:.3f} likely on average, ", end="")
+    say(f"{found['relevant_shown']:.3f} true; calibration error {found['ece_shown']:.3f}")
     for size in found["libraries"]:
-        print(f"{size['clips']:>9} clips {size['false_alarms']:.3f} of queries ", end="")
-        print(f"without an answer get one, {size['misses']:.3f} with one get none")
+        say(f"{size['clips']:>9} clips {size['false_alarms']:.3f} of queries ", end="")
+        say(f"without an answer get one, {size['misses']:.3f} with one get none")
 
 
 def show(verdicts: Sequence[Verdict], found: Mapping[str, Any], *, as_json: bool) -> None:
@@ -190,9 +191,9 @@ def show(verdicts: Sequence[Verdict], found: Mapping[str, Any], *, as_json: bool
     for verdict, values in zip(verdicts, every, strict=True):
         print_verdict(verdict, values)
     for comparison in found.get("comparisons", []):
-        print(f"\n{comparison['first']} minus {comparison['second']}")
+        say(f"\n{comparison['first']} minus {comparison['second']}")
         for name, test in comparison["difference"].items():
-            print(
+            say(
                 f"{name:>15} {test['estimate']:+.4f} [{test['low']:+.4f}, {test['high']:+.4f}]"
                 f"  p = {test['p_value']:.4f}"
             )
@@ -204,24 +205,24 @@ def print_verdict(verdict: Verdict, values: Mapping[str, Any]) -> None:
     where = f"{values['dataset']} {values['split']}".strip()
     if report.dataset.share < 1:
         where += f" ({report.dataset.share:.1%} of it: the rest has no audio here)"
-    print(f"\n{report.system} on {where}: {values['queries']} queries, {values['clips']} clips")
-    print(f"text to audio ({values['interval']})")
+    say(f"\n{report.system} on {where}: {values['queries']} queries, {values['clips']} clips")
+    say(f"text to audio ({values['interval']})")
     print_intervals(report.metrics, values.get("bounds"))
     median = "not listed" if values["median_rank"] is None else f"{values['median_rank']:g}"
-    print(f"{'median rank':>15} {median}")
-    print(f"{'coverage@10':>15} {values['coverage@10']:.4f} of the clips are in some first ten")
-    print(f"{'tied':>15} {values['tied_queries']} queries, where the clips' ids decide")
+    say(f"{'median rank':>15} {median}")
+    say(f"{'coverage@10':>15} {values['coverage@10']:.4f} of the clips are in some first ten")
+    say(f"{'tied':>15} {values['tied_queries']} queries, where the clips' ids decide")
     if "note" in values:
-        print(f"{'note':>15} {values['note']}")
+        say(f"{'note':>15} {values['note']}")
     if report.audio_to_text:
-        print("audio to text")
+        say("audio to text")
         print_intervals(report.audio_to_text)
     if verdict.pairing:
         count = len(verdict.pairing.dataset.captions)
-        print(f"text to audio by pairing alone, each caption with its clip: {count} queries")
+        say(f"text to audio by pairing alone, each caption with its clip: {count} queries")
         print_intervals(verdict.pairing.metrics)
     elif verdict.left_out:
-        print(f"text to audio by pairing is left out: {verdict.left_out}")
+        say(f"text to audio by pairing is left out: {verdict.left_out}")
 
 
 def print_intervals(
@@ -232,7 +233,7 @@ def print_intervals(
         line = f"{name:>15} {figure.mean:.4f} [{figure.low:.4f}, {figure.high:.4f}]"
         if bounds:
             line += f"  equal scores: {bounds[name][0]:.4f} to {bounds[name][1]:.4f}"
-        print(line)
+        say(line)
 
 
 def write_per_query(path: Path, verdicts: Sequence[Verdict]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from earshot.commands import Device, Json, Workers, counting, print_json
+from earshot.terminal import printable, say
 from earshot.types import EarshotError
 
 if TYPE_CHECKING:
@@ -64,10 +65,10 @@ def follow_folders(
         )
     if as_json:
         first = {"event": "indexed", "index": to, "model": name, **summary.as_json()}
-        print(json.dumps(first), flush=True)
+        say(json.dumps(first))
     else:
         print_summary(summary, to, name)
-        print("following; Ctrl-C ends it", flush=True)
+        say("following; Ctrl-C ends it")
     tell = tell_json if as_json else tell_line
     for event in away:
         tell(event)
@@ -77,23 +78,22 @@ def follow_folders(
 def tell_json(event: Event) -> None:
     """An event as one line of JSON, with the time in seconds since 1970."""
     fields = asdict(event)
-    print(
+    say(
         json.dumps({"time": round(time.time(), 3), "event": fields.pop("kind"), **fields}),
-        flush=True,
     )
 
 
 def tell_line(event: Event) -> None:
     """An event as a line for a person."""
-    from earshot.console import printable, shortest
+    from earshot.console import shortest
 
     about = event.reason or (f"was {shortest(event.source)}" if event.source else "")
     line = f"{time.strftime('%H:%M:%S')} {event.kind:<8} {shortest(event.path)}"
-    print(f"{line}  ({printable(about)})" if about else line, flush=True)
+    say(f"{line}  ({printable(about)})" if about else line)
 
 
 def migrate(
-    index: Annotated[str, typer.Argument(help="The index: a folder, or s3://… .")],
+    index: Annotated[str, typer.Argument(help="The index: a folder, s3://… or milvus://… .")],
     model: Annotated[
         str | None, typer.Option(help="The new model, by name or folder; else the index's own.")
     ] = None,
@@ -139,11 +139,11 @@ def print_migration(done: Migration) -> None:
     from earshot.console import duration, print_broken, shortest
 
     heard = f", {duration(done.audio_s)} of audio heard now" if done.audio_s else ""
-    print(f"{done.index}: {done.files} files by model {done.model}, before {done.before}{heard}")
+    say(f"{done.index}: {done.files} files by model {done.model}, before {done.before}{heard}")
     for path in done.gone[:SHOWN_GONE]:
-        print(f"gone: {shortest(path)}")
+        say(f"gone: {shortest(path)}")
     if len(done.gone) > SHOWN_GONE:
-        print(f"and {len(done.gone) - SHOWN_GONE} more gone; --json lists all")
+        say(f"and {len(done.gone) - SHOWN_GONE} more gone; --json lists all")
     print_broken(done.broken)
 
 
@@ -174,17 +174,15 @@ def compare(
 
 def print_comparison(comparison: Comparison) -> None:
     """A row per query, those that differ most first, and what moved most in each."""
-    from earshot.console import printable
-
-    print(f"A: {comparison.index_a} ({comparison.model_a})")
-    print(f"B: {comparison.index_b} ({comparison.model_b})")
-    print(f"{'overlap@' + str(comparison.k):>11} {'rank-biased':>11}  query")
+    say(f"A: {comparison.index_a} ({comparison.model_a})")
+    say(f"B: {comparison.index_b} ({comparison.model_b})")
+    say(f"{'overlap@' + str(comparison.k):>11} {'rank-biased':>11}  query")
     for query in comparison.queries:
         text = shorten(printable(query.query), COLUMNS - 26, placeholder=" …")
-        print(f"{query.overlap:11.2f} {query.rank_biased_overlap:11.2f}  {text}")
+        say(f"{query.overlap:11.2f} {query.rank_biased_overlap:11.2f}  {text}")
         for move in query.moves[:SHOWN_MOVES]:
-            print(f"{'':25}{move_line(move)}")
-    print(f"{comparison.overlap:11.2f} {comparison.rank_biased_overlap:11.2f}  mean")
+            say(f"{'':25}{move_line(move)}")
+    say(f"{comparison.overlap:11.2f} {comparison.rank_biased_overlap:11.2f}  mean")
 
 
 def move_line(move: Move) -> str:
@@ -197,7 +195,7 @@ def move_line(move: Move) -> str:
 
 
 def snapshot(
-    index: Annotated[str, typer.Argument(help="The index: a folder, or s3://… .")],
+    index: Annotated[str, typer.Argument(help="The index: a folder, s3://… or milvus://… .")],
     name: Annotated[str | None, typer.Argument(help="Name the present state so.")] = None,
     restore: Annotated[str | None, typer.Option(help="Go back to the state of this name.")] = None,
     forget: Annotated[str | None, typer.Option(help="Forget this name and its state.")] = None,
@@ -221,9 +219,9 @@ def snapshot(
     if as_json:
         print_json({"index": index, "files": len(store.files()), "snapshots": known})
     else:
-        print(f"{index}: {len(store.files())} files")
+        say(f"{index}: {len(store.files())} files")
         for one in known:
-            print(f"{one['made'][:19]}  {one['name']}")
+            say(f"{one['made'][:19]}  {one['name']}")
 
 
 def copy(
@@ -243,4 +241,4 @@ def copy(
     if as_json:
         print_json(done.as_json())
     else:
-        print(f"{target}: {done.files} files, {done.segments} segments; {done.copied} copied now")
+        say(f"{target}: {done.files} files, {done.segments} segments; {done.copied} copied now")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from earshot.terminal import say
 from earshot.types import EarshotError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def serve(
     )
     Thread(target=app.state.desk.warm_up, daemon=True).start()
     shown = f"[{host}]" if ":" in host else host
-    print(f"earshot: http://{shown}:{taken.getsockname()[1]}  (Ctrl-C ends it)", flush=True)
+    say(f"earshot: http://{shown}:{taken.getsockname()[1]}  (Ctrl-C ends it)")
     try:
         run(app, taken)
     except KeyboardInterrupt:

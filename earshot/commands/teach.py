@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from earshot.commands import Device, Json, Workers, counting, print_json
+from earshot.terminal import say
 from earshot.types import EarshotError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def teach(
     if as_json:
         print_json({"out": str(out), "teachers": [m.name for m in models], "clips": clips})
     else:
-        print(f"{len(models)} teachers, {clips} clips in {out}; use: train … --teachers {out}")
+        say(f"{len(models)} teachers, {clips} clips in {out}; use: train … --teachers {out}")
 
 
 def correspondences(
@@ -76,7 +77,7 @@ def correspondences(
     if as_json:
         print_json({"out": str(out), **figures})
     else:
-        print(
+        say(
             f"{figures['captions_with_others']} of {figures['captions']} captions fit another "
             f"clip too, {figures['correspondences']} in all; {out}"
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from earshot.commands import Device, Json, print_json
+from earshot.terminal import say
 from earshot.types import EarshotError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def train(
     require_logger(log)
     chosen = with_init(chosen_recipe(recipe, settings or [], data, tiny=tiny), init)
     if show:
-        print(resolved(chosen))
+        say(resolved(chosen))
         return
     if data is None or out is None:
         raise EarshotError("give --data FOLDER and --out RUN, or --show")
@@ -129,7 +130,7 @@ def search(job: Job, ranges: list[str], trials: int, log: str | None, *, as_json
 
     def tell(row: Mapping[str, Any]) -> None:
         if not as_json:
-            print("  ".join(f"{name} {shown(value)}" for name, value in row.items()), flush=True)
+            say("  ".join(f"{name} {shown(value)}" for name, value in row.items()))
 
     choices = [parse_range(text) for text in ranges]
     silent = watcher(job.recipe, job.out, None, quiet=True)
@@ -137,10 +138,10 @@ def search(job: Job, ranges: list[str], trials: int, log: str | None, *, as_json
     if as_json:
         print_json({"out": str(job.out), "trials": found})
         return
-    print(f"best of {len(found)}:")
+    say(f"best of {len(found)}:")
     tell(found[0])
     best = job.out / f"trial-{found[0]['trial']:03}"
-    print(f"model: {best}")
+    say(f"model: {best}")
 
 
 def shown(value: Any) -> str:
@@ -254,5 +255,5 @@ def report(history: list[dict[str, Any]], recipe: Recipe, out: Path, *, as_json:
     if as_json:
         print_json({"out": str(out), "epochs": len(history), "best": best, "last": history[-1]})
         return
-    print(f"best: epoch {best['epoch']}, {recipe.select} {best[recipe.select]:.4f}; model in {out}")
-    print(f"next: earshot evaluate {out} --data …, or earshot index PATH --to INDEX --model {out}")
+    say(f"best: epoch {best['epoch']}, {recipe.select} {best[recipe.select]:.4f}; model in {out}")
+    say(f"next: earshot evaluate {out} --data …, or earshot index PATH --to INDEX --model {out}")
