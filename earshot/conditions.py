@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, cast, get_args, get_type_hints
 
 from earshot.types import Condition, EarshotError, FileRecord, Notes, NumberField
@@ -30,6 +30,8 @@ OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
     ">": operator.gt,
 }
+# What stands before a value; a pattern for the value would try all of its ends.
+HEAD = re.compile(r"\s*(\w+)\s*(<=|>=|!=|<|>|=)")
 DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?")
 # Sorts after every character of a date, so that `2020~` is the end of 2020.
 AFTER = "~"
@@ -44,38 +46,52 @@ class Comparer:
     contains: Callable[[Any, str], Any] = lambda text, part: part in text
 
 
-def parse_condition(text: str) -> Condition:
+def parse_condition(text: str, *, local: bool = True) -> Condition:
     """Read a filter such as `duration_s < 10`, `date >= 2020-05` or `tag = rain`.
+
+    One that is not `local` was written on another machine, whose user's home is not here.
 
     Raises:
         EarshotError: with the fields and operators that there are.
     """
-    match = re.fullmatch(r"\s*(\w+)\s*(<=|>=|!=|<|>|=)\s*(.+?)\s*", text)
-    if not match or match[1] not in FIELDS:
-        meant = get_close_matches(match[1], FIELDS, 1, 0.5) if match else []
+    head = HEAD.match(text)
+    written = text[head.end() :].strip() if head else ""
+    if head is None or not written or "\n" in written or head[1] not in FIELDS:
+        meant = get_close_matches(head[1], FIELDS, 1, 0.5) if head and written else []
         hint = f"; did you mean {meant[0]!r}?" if meant else ": 'duration_s < 10'"
         raise EarshotError(
             f"cannot read the filter {text!r}; write FIELD OPERATOR VALUE with a field of "
             f"{', '.join(FIELDS)} and an operator of {' '.join(OPERATORS)}{hint}"
         )
-    field, relation = cast("Any", match[1]), cast("Any", match[2])
-    value = _value(field, match[3])
-    if field == "path" and relation in ("=", "!="):
-        value = path_in_index(str(value))
+    field, relation = cast("Any", head[1]), cast("Any", head[2])
+    value = _value(field, relation, written, local)
     condition = Condition(field=field, operator=relation, value=value)
     check_condition(condition)
     return condition
 
 
-def _value(field: str, text: str) -> str | float:
-    if field not in NUMBER_FIELDS:
-        quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-        text = text[1:-1] if quoted else text
-        return _folder(text) if field == "folder" else text
-    try:
-        return float(text)
-    except ValueError:
-        raise EarshotError(f"{field} is compared with a number, not with {text!r}") from None
+def _value(field: str, relation: str, text: str, local: bool) -> str | float:
+    if field in NUMBER_FIELDS:
+        try:
+            return float(text)
+        except ValueError:
+            raise EarshotError(f"{field} is compared with a number, not with {text!r}") from None
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    text = text[1:-1] if quoted else text
+    if field in ("folder", "path") and not local:
+        _require_here(field, text)
+    if field == "folder":
+        return _folder(text)
+    return path_in_index(text) if field == "path" and relation in ("=", "!=") else text
+
+
+def _require_here(field: str, text: str) -> None:
+    """Refuse to look up a user, or (on Windows) to log in at another machine, for a stranger."""
+    first = next(iter(PurePath(text).parts), "").replace("\\", "/")
+    if first.startswith(("~", "//")):
+        raise EarshotError(
+            f"{field} {text!r} leads to a home or another machine; write the path as hits have it"
+        )
 
 
 def path_in_index(text: str) -> str:

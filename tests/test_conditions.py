@@ -1,5 +1,6 @@
 """Filters are read, checked, and mean the same for every column they are held against."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,8 @@ def test_a_folder_is_taken_from_where_one_is(
         ("license = CC0", "did you mean 'licence'"),
         ("colour = red", "with a field of path, folder"),
         ("duration_s", "write FIELD OPERATOR VALUE"),
+        ("duration_s <", ": 'duration_s < 10'"),
+        ("tag = one\ntwo", "write FIELD OPERATOR VALUE"),
         ("duration_s < ten", "compared with a number, not with 'ten'"),
         ("duration_s ~ 3", "write FIELD OPERATOR VALUE"),
         ("", "write FIELD OPERATOR VALUE"),
@@ -60,6 +63,32 @@ def test_a_folder_is_taken_from_where_one_is(
 def test_filters_that_cannot_be_read(text: str, says: str) -> None:
     with pytest.raises(EarshotError, match=says):
         parse_condition(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"tag = {' ' * 990}a{' ' * 990}\na",
+        f"tag{' ' * 1990}",
+        f"tag = {chr(10) * 1990}",
+        f"{' ' * 1000}tag{' ' * 1000}=",
+        f"{'a' * 1000}{' ' * 1000}",
+    ],
+)
+def test_no_filter_keeps_its_reader(text: str) -> None:
+    """One that is searched in all ways takes 20 s, in which a server answers nobody."""
+    started_s = time.thread_time()
+    with pytest.raises(EarshotError, match="write FIELD OPERATOR VALUE"):
+        parse_condition(text)
+    assert time.thread_time() - started_s < 1.0
+
+
+@pytest.mark.parametrize("field", ["folder", "path"])
+@pytest.mark.parametrize("place", ["~", "~root/a", "./~root/a", "'~root/a'", "//h/a", "\\\\h\\a"])
+def test_a_filter_from_elsewhere_asks_no_system(field: str, place: str) -> None:
+    with pytest.raises(EarshotError, match="leads to a home or another machine"):
+        parse_condition(f"{field} = {place}", local=False)
+    assert parse_condition(f"{field} = /a/~b", local=False).value == "/a/~b"
 
 
 FILE = {

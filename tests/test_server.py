@@ -118,6 +118,7 @@ def test_an_answer_says_whether_there_is_one(
         {"like": [{"id": "0" * 16, "start_s": -1}]},
         {"text": "rain", "where": ["folder = /a\0b"]},
         {"text": "rain", "where": ["folder = ~nobody-of-this-name/sounds"]},
+        {"text": "rain", "where": ["folder = ~root"]},
     ],
 )
 def test_senseless_questions_are_refused_in_a_line(

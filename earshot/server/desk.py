@@ -233,7 +233,7 @@ def conditions(texts: Sequence[str]) -> tuple[Condition, ...]:
     Raises:
         EarshotError: one that cannot be read.
     """
-    return tuple(parse_condition(text) for text in texts)
+    return tuple(parse_condition(text, local=False) for text in texts)
 
 
 def clip_out(record: FileRecord) -> ClipOut:
