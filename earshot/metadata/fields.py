@@ -18,6 +18,10 @@ Said = Mapping[str, Sequence[str]]
 MAX_CHARACTERS = 4000
 MAX_LABEL_CHARACTERS = 200
 MAX_TAGS = 100
+# Of one value, and of all that is said of one field, no more than this is looked at: what sees them
+# next are patterns.
+MAX_VALUE_CHARACTERS = 4 * MAX_CHARACTERS
+MAX_FIELD_CHARACTERS = 4 * MAX_VALUE_CHARACTERS
 
 # The names under which a field comes, the best first. RIFF INFO writes INAM, ID3 TIT2 …; tags of
 # sound libraries are those of Soundminer, Basehead and the iXML of UCS.
@@ -86,7 +90,14 @@ def date_of(text: str) -> str:
 
 
 def _values(said: Said, names: Sequence[str]) -> list[str]:
-    return [text for name in names for text in said.get(name, ()) if text.strip()]
+    """What is said under some names, in their order, as much of it as is looked at."""
+    values: list[str] = []
+    left = MAX_FIELD_CHARACTERS
+    for text in (text for name in names for text in said.get(name, ())):
+        if left > 0 and (value := text.strip()[:MAX_VALUE_CHARACTERS]):
+            values.append(value)
+            left -= len(value)
+    return values
 
 
 def _first(said: Said, names: Sequence[str]) -> str:
@@ -110,7 +121,8 @@ def _category(said: Said) -> str:
 def _licence(said: Said) -> str:
     if stated := _first(said, LICENCES):
         return clean(licence_name(stated), MAX_LABEL_CHARACTERS)
-    return next(filter(None, map(known_licence, _values(said, COPYRIGHTS))), "")
+    named = next(filter(None, map(known_licence, _values(said, COPYRIGHTS))), "")
+    return clean(named, MAX_LABEL_CHARACTERS)
 
 
 def _distinct(texts: Sequence[str]) -> list[str]:

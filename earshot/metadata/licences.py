@@ -6,9 +6,9 @@ import re
 
 # creativecommons.org/licenses/by-nc-sa/3.0/, CC-BY-NC 4.0, Attribution-NonCommercial 3.0 …
 ADDRESS = re.compile(r"creativecommons\.org/(licenses|publicdomain)/([a-z-]+)(?:/(\d\.\d))?", re.I)
-CODE = re.compile(
-    r"\bcc[ _-]*(0|zero|by(?:[ _-]+(?:nc|nd|sa))*)(?:[ _-]*(?:v(?:ersion)?)?[ _-]*(\d\.\d))?", re.I
-)
+# In words that `SEPARATORS` part, so that no two neighbours of the pattern match the same blanks.
+CODE = re.compile(r"\bcc ?(0|zero|by(?: (?:nc|nd|sa))*)(?: ?(?:v(?:ersion)?)? ?(\d\.\d))?", re.I)
+SEPARATORS = re.compile(r"[ _-]+")
 WORDS = re.compile(r"\battribution\b(.*)", re.I | re.S)
 PARTS = {"noncommercial": "NC", "sharealike": "SA", "noderiv": "ND"}
 PUBLIC = {"zero": "CC0", "mark": "Public Domain"}
@@ -26,7 +26,7 @@ def known_licence(text: str) -> str:
         if kind.casefold() == "publicdomain":
             return PUBLIC.get(code.casefold(), "Public Domain")
         return _named(code, version) if code.casefold().startswith("by") else ""
-    if match := CODE.search(text):
+    if match := CODE.search(SEPARATORS.sub(" ", text)):
         return "CC0" if match[1] in ("0", *_cases("zero")) else _named(match[1], match[2])
     if re.search(r"creative commons (0|zero)\b", text, re.I):
         return "CC0"
@@ -48,7 +48,7 @@ def _spelled(text: str) -> str:
 
 
 def _named(code: str, version: str | None) -> str:
-    code = re.sub(r"[ _-]+", "-", code.strip()).upper()
+    code = SEPARATORS.sub("-", code.strip()).upper()
     return f"CC {code} {version}" if version else f"CC {code}"
 
 
