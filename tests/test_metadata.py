@@ -16,7 +16,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from earshot.metadata import Tables, read_notes
+from earshot.metadata import Tables, read_notes, tables
 from earshot.metadata.fields import clean, date_of, notes_of
 from earshot.metadata.licences import licence_name
 from earshot.metadata.ucs import CATEGORIES, category_of
@@ -381,8 +381,7 @@ def test_a_table_goes_before_tags(tmp_path: Path) -> None:
         "\ufefffile_name,Title,Tags,license,uploader,fold\n"
         'a.wav,from the table,"rain, roof",CC-BY,,3\nb.wav,other,,,,\n'
     )
-    tables = Tables()
-    notes = read_notes(path, tables.row(path))
+    notes = read_notes(path, Tables().row(path))
     assert (notes.title, notes.tags) == ("from the table", ("rain", "roof"))
     assert (notes.licence, notes.creator) == ("CC BY", "Bob")
 
@@ -393,8 +392,8 @@ def test_tables_speak_for_the_folders_below(tmp_path: Path) -> None:
     (tmp_path / "dogs" / "captions.csv").write_text(
         "file,caption_1,caption_2\nb.wav,two dogs,a pair of dogs\n"
     )
-    tables = Tables()
-    row = {name: tables.row(tmp_path / "dogs" / name) for name in ("a.wav", "b.wav", "c.wav")}
+    found = Tables()
+    row = {name: found.row(tmp_path / "dogs" / name) for name in ("a.wav", "b.wav", "c.wav")}
     assert row["a.wav"] == {"caption": ["a dog"]}
     assert read_notes(tmp_path / "x", row["b.wav"]).description == "two dogs; a pair of dogs"
     assert row["c.wav"] == {}
@@ -420,3 +419,38 @@ def test_tables_that_are_none_are_passed_over(tmp_path: Path, content: bytes) ->
     (tmp_path / "metadata.csv").write_bytes(content)
     shutil.copy(tmp_path / "metadata.csv", tmp_path / "notes.csv")
     assert Tables().row(tmp_path / "b.wav") == {}
+
+
+def test_a_table_costs_what_its_cells_do(tmp_path: Path) -> None:
+    """Not the product of its rows and the columns of its header, which are 32 kB here."""
+    table = "file" + ",title" * 4000 + "\n" + "a\n" * 4000 + "b.wav,two,three\n"
+    (tmp_path / "metadata.csv").write_text(table)
+    started_s = time.thread_time()
+    assert Tables().row(tmp_path / "b.wav") == {"title": ["two", "three"]}
+    assert time.thread_time() - started_s < 2.0
+
+
+def test_a_table_that_is_too_large_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "b.wav"
+    rows = "".join(f"{n}.wav,a,ignored\n" for n in range(50)) + "b.wav,c,ignored\n"
+    (tmp_path / "metadata.csv").write_text("file,title,colour\n" + rows)
+    monkeypatch.setattr(tables, "MAX_TEXTS", 2 * 51)
+    assert Tables().row(path) == {"title": ["c"]}
+    monkeypatch.setattr(tables, "MAX_TEXTS", 2 * 51 - 1)
+    assert Tables().row(path) == {}
+    (tmp_path / "metadata.csv").write_text("file,title\nb.wav,c\n" + '"\n",' * 300_000)
+    assert Tables().row(path) == {}
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="gives files away")
+def test_a_strangers_table_does_not_count_where_everybody_may_write(tmp_path: Path) -> None:
+    table, path = tmp_path / "metadata.csv", tmp_path / "own" / "a.wav"
+    table.write_text("file,title\nown/a.wav,theirs\n")
+    os.chown(table, 12345, 12345)
+    assert Tables().row(path) == {"title": ["theirs"]}
+    tmp_path.chmod(0o1777)
+    assert Tables().row(path) == {}
+    os.chown(tmp_path, 12345, 12345)
+    assert Tables().row(path) == {"title": ["theirs"]}

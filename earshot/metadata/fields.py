@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import chain
 
 from earshot.metadata.licences import known_licence, licence_name
 from earshot.metadata.ucs import category_of
@@ -38,6 +39,8 @@ NAMES = {
 LICENCES = ("licence", "license", "licenseurl", "rights")
 # Mostly "© somebody"; of use only where a licence is named in them.
 COPYRIGHTS = ("copyright", "icop", "url", "comment", "icmt")
+CATEGORIES = ("category", "subcategory", "catid")
+KNOWN = frozenset({*chain.from_iterable(NAMES.values()), *LICENCES, *COPYRIGHTS, *CATEGORIES})
 TAG_SEPARATORS = re.compile(r"[,;|\n]")
 DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)(?:[-:/. ]?(0[1-9]|1[0-2])(?:[-:/. ]?([0-2]\d|3[01]))?)?")
 
@@ -113,8 +116,8 @@ def _description(said: Said) -> str:
 
 
 def _category(said: Said) -> str:
-    main, sub = (clean(_first(said, [name]), 100).upper() for name in ("category", "subcategory"))
-    main = main or category_of(_first(said, ["catid"]).strip())
+    main, sub = (clean(_first(said, [name]), 100).upper() for name in CATEGORIES[:2])
+    main = main or category_of(_first(said, CATEGORIES[2:]))
     return f"{main}-{sub}" if main and sub else main
 
 
