@@ -207,10 +207,12 @@ def embed_into(batch: Batch, path: str) -> FileRecord:
     # An object has to be fetched first, which takes what it takes.
     reports.at("" if is_uri(path) else path)
     try:
-        with here(path) as (file, state):
+        with here(path) as (file, fetched_state):
             reports.at(path)
             with faults_of(path):
-                info = audio.probe(file)
+                info = audio.probe(file)  # Before all of it is read for its hash.
+            reports.at(path)
+            state = fetched_state or file_state(path)
             reports.at(path)
             duration_s = 0.0
             for segment, waveform in decoded(file, batch):
@@ -231,8 +233,8 @@ def embed_into(batch: Batch, path: str) -> FileRecord:
 
 
 @contextmanager
-def here(path: str) -> Iterator[tuple[str, FileState]]:
-    """A file of this machine to read, with its state: itself, or a copy while it is needed.
+def here(path: str) -> Iterator[tuple[str, FileState | None]]:
+    """A file of this machine to read: itself, or a copy while it is needed, with its state.
 
     Raises:
         AudioError: it cannot be had or read.
@@ -241,7 +243,7 @@ def here(path: str) -> Iterator[tuple[str, FileState]]:
         with fetched(path) as (copy, state):
             yield str(copy), state
     else:
-        yield path, file_state(path)
+        yield path, None
 
 
 def decoded(path: str, batch: Batch) -> Iterator[tuple[Segment, np.ndarray]]:
@@ -290,7 +292,7 @@ def file_state(path: str) -> FileState:
             size_bytes=stat.st_size,
             mtime_ns=stat.st_mtime_ns,
             ctime_ns=stat.st_ctime_ns,
-            sha256=sha256_of(path),
+            sha256=sha256_of(path, stat.st_size),  # One that grows has no other end.
         )
     except OSError as error:
         raise AudioError(path, (error.strerror or str(error)).lower()) from error
@@ -298,7 +300,7 @@ def file_state(path: str) -> FileState:
 
 def is_unchanged(path: str, stat: os.stat_result, record: FileRecord) -> bool:
     """Whether a known good file's content is still the recorded one."""
-    if record.broken:
+    if record.broken or stat.st_size != record.state.size_bytes:
         return False
     if has_times(stat, record):
         return True

@@ -39,9 +39,11 @@ from earshot.types import (
 )
 
 # From one segment to the next a decoder may take so long, and before the first one the time to read
-# the file, which a slow disk does at a megabyte a second.
+# the file, which a slow disk does at a megabyte a second, up to some hours.
 PATIENCE_S = 120.0
 SLOWEST_BYTES_PER_S = 1e6
+LONGEST_READING_S = 4 * 3600.0
+BLOCK_BYTES = 512  # in which `stat` counts them, whatever the file system's are
 POLL_S = 0.25
 # So often the process may end, no decoder at work and no file heard in between, until it is clear
 # that the fault is in no file.
@@ -267,7 +269,7 @@ class _Process:
     def _require_progress(self, job: _Job, patience_s: float) -> None:
         now_s = time.monotonic()
         for path, since_s in self._at(job):
-            most_s = patience_s + _size_bytes(path) / SLOWEST_BYTES_PER_S
+            most_s = patience_s + _reading_s(path)
             if since_s and now_s - since_s > most_s and path in job.left:
                 self.kill()
                 raise _EndedError(f"took longer than {most_s:.0f} s", [path], [])
@@ -294,11 +296,16 @@ class _Process:
         self._connection.close()
 
 
-def _size_bytes(path: str) -> int:
+def _reading_s(path: str) -> float:
+    """How long a slow disk reads a file; of a sparse one's holes it reads nothing."""
     try:
-        return Path(path).stat().st_size
+        stat = Path(path).stat()
     except OSError:
-        return 0
+        return 0.0
+    # Windows tells none, nor do some file systems of networks.
+    on_disk = BLOCK_BYTES * getattr(stat, "st_blocks", 0)
+    size_bytes = min(stat.st_size, on_disk or stat.st_size)
+    return min(size_bytes / SLOWEST_BYTES_PER_S, LONGEST_READING_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

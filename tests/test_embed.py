@@ -1,5 +1,6 @@
 """A file gives the same vectors whatever is embedded beside it; broken files stand apart."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 import soundfile
 from conftest import make_recordings, needs
 
-from earshot.embed import GROUP_FILES, Reports, embed_files, groups
-from earshot.types import EmbeddedFile, Model
+from earshot import embed as embedding
+from earshot.embed import GROUP_FILES, Reports, embed_files, file_state, groups, is_unchanged
+from earshot.files import sha256_of
+from earshot.types import EmbeddedFile, FileRecord, Model
 
 
 def embed(paths: list[Path], model: Model, **options: Any) -> dict[str, EmbeddedFile]:
@@ -60,6 +63,33 @@ def test_broken_files_are_told_apart(tmp_path: Path, random_model: Model) -> Non
         assert files[path.name].record.duration_s == pytest.approx(
             soundfile.info(path).duration, abs=1e-3
         )
+
+
+def test_what_is_no_audio_is_not_read_to_its_end(tmp_path: Path, random_model: Model) -> None:
+    """A sparse file has as many bytes as one likes, and takes none of the disk."""
+    (path := tmp_path / "sparse.wav").touch()
+    os.truncate(path, 10**12)
+    reason = embed([path], random_model)["sparse.wav"].record.broken
+    assert reason.startswith("not audio")
+    (good,) = make_recordings(tmp_path, 1)
+    known = FileRecord(state=file_state(str(good)))
+    assert not is_unchanged(str(path), path.stat(), known)
+
+
+def test_a_file_that_grows_is_read_to_where_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path := tmp_path / "grows.wav").write_bytes(bytes(10**6))
+    before = file_state(str(path))
+
+    def written_on(name: str, most_bytes: int | None = None) -> str:
+        with path.open("ab") as file:
+            file.write(b"more")
+        return sha256_of(name, most_bytes)
+
+    monkeypatch.setattr(embedding, "sha256_of", written_on)
+    assert file_state(str(path)) == before
+    assert sha256_of(path) != before.sha256
 
 
 def test_vectors_have_unit_length(tmp_path: Path, random_model: Model) -> None:

@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import make_recordings
 
 from earshot.embed import embed_files
-from earshot.isolated import IsolatedHearing
+from earshot.isolated import LONGEST_READING_S, IsolatedHearing, _reading_s
 from earshot.model import model_manifest
 from earshot.store import open_store
 from earshot.types import EarshotError, EmbeddedFile, Model
@@ -268,3 +269,17 @@ def test_a_server_outlives_a_decoder(tmp_path: Path, home: Path) -> None:
         reported = {entry["path"]: entry["reason"] for entry in status["job"]["summary"]["broken"]}
         assert reported == culprits
         assert status["files"] == 2 + len(good)
+
+
+def test_patience_is_for_what_lies_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sparse file of no bytes must not buy months for its decoder."""
+    (path := tmp_path / "sparse.wav").write_bytes(b"RIFF")
+    os.truncate(path, 10**12)
+    assert _reading_s(str(path)) < 1
+    assert _reading_s(str(tmp_path / "absent")) == 0
+    path.write_bytes(bytes(2_000_000))
+    assert _reading_s(str(path)) == pytest.approx(2, abs=0.1)
+    monkeypatch.setattr(Path, "stat", lambda path: SimpleNamespace(st_size=10**14))
+    assert _reading_s(str(path)) == LONGEST_READING_S

@@ -105,10 +105,16 @@ def package_folder(package: str, inside: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def sha256_of(path: str | Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
+def sha256_of(path: str | Path, most_bytes: int | None = None) -> str:
+    """The SHA-256 of a file's content, or of no more than its first bytes, in hexadecimal."""
     with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        if most_bytes is None:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest, left = hashlib.sha256(), most_bytes
+        while left > 0 and (content := file.read(min(left, BLOCK_BYTES))):
+            digest.update(content)
+            left -= len(content)
+        return digest.hexdigest()
 
 
 def find(asset: Asset) -> Path | None:
