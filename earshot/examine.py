@@ -127,5 +127,6 @@ def manner_of_end(process: Any) -> str:
         return "fell silent"
     if code >= 0:
         return f"ended with code {code}"
-    name = signal.Signals(-code).name
+    # Those for programs' own use, of real time, have no names.
+    name = signal.Signals(-code).name if -code in list(signal.Signals) else f"signal {-code}"
     return f"died of {name}" + (", for want of memory perhaps" if name == "SIGKILL" else "")

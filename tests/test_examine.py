@@ -4,6 +4,7 @@ import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import soundfile
 from conftest import make_recordings
 from test_isolated import FAULTS, REASONS, customised
 
-from earshot.examine import LONGEST_S, Examiner, examine
+from earshot.examine import LONGEST_S, Examiner, examine, manner_of_end
 from earshot.server.uploads import Uploads
 from earshot.types import AudioError
 
@@ -69,6 +70,11 @@ def test_a_decoder_that_ends_is_told_and_started_again(
         assert told.value.reason == reason
         assert examiner(str(good)) == described
     assert not first.is_alive()
+
+
+@pytest.mark.parametrize(("code", "told"), [(-11, "died of SIGSEGV"), (-40, "died of signal 40")])
+def test_every_end_can_be_told(code: int, told: str) -> None:
+    assert manner_of_end(SimpleNamespace(join=lambda timeout: None, exitcode=code)) == told
 
 
 def test_damage_is_told_from_there(tmp_path: Path, examiner: Examiner) -> None:
