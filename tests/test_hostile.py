@@ -176,6 +176,20 @@ def test_few_bytes_are_not_days(tmp_path: Path) -> None:
     assert audio.probe(honest).duration_s == 3 * 3600
 
 
+def test_a_recording_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made of one is kept until then: 100 MB of silence are 43 days and gigabytes."""
+    assert audio.MAX_DURATION_S == 48 * 3600
+    monkeypatch.setattr(audio, "MAX_DURATION_S", 7200.0)
+    path = write(tmp_path / "a.flac", np.zeros((7200 * 8_000, 1)), 8_000)
+    assert audio.probe(path).duration_s == 7200
+    path = write(tmp_path / "b.flac", np.zeros((7201 * 8_000, 1)), 8_000)
+    assert reason(lambda: audio.probe(path)) == "lasts longer than 2 hours; cut it into parts"
+    content = bytearray(path.read_bytes())
+    content[21:26] = bytes([content[21] & 0xF0, 0, 0, 0, 0])  # it states no length any more
+    path.write_bytes(content)
+    assert reason(lambda: whole(path, 8_000)) == "lasts longer than 2 hours; cut it into parts"
+
+
 def test_the_lowest_rates_take_no_more_memory(tmp_path: Path) -> None:
     """soxr, asked for 32 kHz of 1 Hz, would hold half a gigabyte."""
     path = write(tmp_path / "a.wav", noise(0.1, 8)[:2000], 2, subtype="DOUBLE")

@@ -48,6 +48,8 @@ MAX_AMPLITUDE = 2.0**32  # int32 stored as float passes; above it power spectra 
 # else has less than 60. Beyond that a few bytes would keep an index busy for days.
 MIN_BYTES_PER_S = 16
 SPARSE_S = 600.0  # in which it does not matter
+# All that is made of a recording is kept until its end; silence of 100 MB would last for weeks.
+MAX_DURATION_S = 48 * 3600.0
 MAX_RATIO = 2**8  # soxr holds 800 samples' worth of what it makes: of 1 Hz that were 100 MB
 MEDIA_HINT = "M4A, WebM, MP4 and WMA need: pip install 'earshot[media]'"
 
@@ -250,6 +252,7 @@ def _checked_blocks(
             if position > longest:
                 reason = f"damaged: more than {position // rate_hz} s in {size_bytes} bytes"
                 raise AudioError(name, reason)
+            _require_bearable(name, position / rate_hz)
             wanted = block[max(0, start - first) : None if end is None else end - first]
             if len(wanted):
                 yield wanted
@@ -284,7 +287,15 @@ def _opened(name: str) -> Iterator[Decoder]:
         stated_s = (decoder.frames or 0) / decoder.rate_hz
         if stated_s > _longest_s(size_bytes):
             raise AudioError(name, f"damaged: header says {stated_s:.0f} s in {size_bytes} bytes")
+        _require_bearable(name, stated_s)
         yield decoder
+
+
+def _require_bearable(name: str, duration_s: float) -> None:
+    if duration_s > MAX_DURATION_S:
+        raise AudioError(
+            name, f"lasts longer than {MAX_DURATION_S / 3600:g} hours; cut it into parts"
+        )
 
 
 def _longest_s(size_bytes: int) -> float:
