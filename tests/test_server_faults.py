@@ -321,8 +321,9 @@ def test_odd_bodies_are_refused_or_answered(client: TestClient, path: str) -> No
     for body in BODIES:
         for kind in ("application/json", "application/json; charset=utf-7", "text/plain", ""):
             reply = client.post(path, content=body, headers={"content-type": kind})
-            assert reply.status_code in (200, 400, 401, 403, 422), (body[:60], reply.text[:200])
-            reply.json()
+            assert reply.status_code in (200, 400, 401, 403, 413, 422), (body[:60], reply.text)
+            if reply.status_code != 413:
+                reply.json()
 
 
 def test_what_is_wrong_is_told_in_few_words(client: TestClient) -> None:

@@ -18,12 +18,12 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from earshot import __version__
 from earshot.search import Searcher
 from earshot.server import clip_routes, library_routes, search_routes
 from earshot.server.attempts import Attempts
+from earshot.server.bodies import Bodies
 from earshot.server.counters import Counters, Counting
 from earshot.server.desk import Desk, UnknownIdError
 from earshot.server.guard import Guard, new_session
@@ -102,7 +102,7 @@ def create_app(
     app.state.together = Together(desk.encoded)
     counters = Counters(desk)
     # Within the guard, unlike FastAPI's own limit: refusals have the headers, strangers get none.
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=config.upload_bytes)
+    app.add_middleware(Bodies, sound_bytes=config.upload_bytes)
     app.add_middleware(Guard, config=config, attempts=app.state.attempts, session=app.state.session)
     app.add_middleware(Counting, counters=counters)
     for router in (search_routes.router, clip_routes.router, library_routes.router):

@@ -49,6 +49,9 @@ SEARCHES_AT_ONCE = 2
 GONE = refusals(
     s404="there is no such recording", s410="the file of an example is gone or was changed"
 )
+BUSY = refusals(
+    s408="the sound did not come to its end", s503="too many sounds are being brought; try again"
+)
 
 router = APIRouter(prefix="/api", tags=["search"], responses=GONE)
 
@@ -121,7 +124,7 @@ async def similar(
     return await _answered(request, question)
 
 
-@router.post("/sounds", status_code=201)
+@router.post("/sounds", status_code=201, responses=BUSY)
 async def bring(request: Request, sound: Annotated[UploadFile, File()]) -> UploadOut:
     """Bring a sound of up to ten minutes; its id goes into `like` of a question.
 
@@ -135,7 +138,7 @@ async def bring(request: Request, sound: Annotated[UploadFile, File()]) -> Uploa
     return UploadOut(id=upload.id, name=upload.name, duration_s=upload.record.duration_s)
 
 
-@router.post("/similar", response_model=AnswerOut)
+@router.post("/similar", response_model=AnswerOut, responses=BUSY)
 async def similar_to_file(
     request: Request,
     sound: Annotated[UploadFile, File()],
