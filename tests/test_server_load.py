@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 from urllib.parse import urlparse
 
 import httpx2
@@ -269,8 +270,10 @@ class Crowd:
         clip = f"/api/clips/{id_of(str(library / 'noises/000.wav'))}"
         paths = ("/api/status", "/api/clips?limit=5", f"{clip}/audio", f"{clip}/peaks", "/health")
         words = ("rain", "a dog barks", "wind in trees", "a tone")
-        self.urls = [server.url + path for path in paths]
-        self.urls += [f"{server.url}/api/search?q={word}&k=5" for word in words]
+        self._urls = [server.url + path for path in paths]
+        self._urls += [f"{server.url}/api/search?q={word}&k=5" for word in words]
+        # Never the same twice: what is kept of each would add up.
+        self._made_up = f"{server.url}/api/search?k=5&by=words&q="
         self.statuses: Counter[object] = Counter()
         self._over, self._lock = threading.Event(), threading.Lock()
         self._threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(clients)]
@@ -278,14 +281,21 @@ class Crowd:
             thread.start()
 
     def _ask(self, number: int) -> None:
+        chance = Random(number)
         with httpx2.Client(timeout=120) as client:
             while not self._over.is_set():
                 number += 1
-                seen = self._answer(client, self.urls[number % len(self.urls)])
+                seen = self._answer(client, self._url(number, chance))
                 if seen == NONE:
                     self._over.wait(0.1)
                 with self._lock:
                     self.statuses[seen] += 1
+
+    def _url(self, number: int, chance: Random) -> str:
+        if number % 2:
+            return self._urls[number // 2 % len(self._urls)]
+        words = chance.choice((1, 5, 200))
+        return self._made_up + "+".join(f"{chance.getrandbits(32):08x}" for _ in range(words))
 
     def _answer(self, client: httpx2.Client, url: str) -> object:
         """The status of an answer that came whole; else whether there was a beginning of one."""

@@ -1,8 +1,10 @@
 """Search by words: every kind of store finds the same files, for the same reasons."""
 
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,8 @@ from stored import lance
 from test_store import KINDS, broken, embedded, units
 
 from earshot.metadata.fields import MAX_CHARACTERS, MAX_LABEL_CHARACTERS, MAX_TAGS
-from earshot.store.terms import common_root, stored_words, words_of
-from earshot.store.words import MAX_GUESSED, WordIndex, query_words
+from earshot.store.terms import common_root, stem, stored_words, words_of
+from earshot.store.words import MAX_ASKED, MAX_GUESSED, WordIndex, query_words
 from earshot.types import Condition, EarshotError, EmbeddedFile, Notes, Store, WordHit, WordMatch
 
 
@@ -341,6 +343,47 @@ def test_kinds_agree_on_a_larger_library(tmp_path: Path) -> None:
 )
 def test_words(text: str, words: list[str]) -> None:
     assert list(words_of(text)) == words
+
+
+def test_words_of_long_texts_are_not_kept() -> None:
+    """Else whoever asks for text after text fills the memory."""
+    random = Random(1)
+
+    def text() -> str:
+        return " ".join(f"{random.getrandbits(32):x}" for _ in range(200))
+
+    stem("warm")
+    tracemalloc.start()
+    try:
+        for _ in range(300):
+            words_of(text())
+            stem(text().replace(" ", ""))
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept_bytes < 300_000
+
+
+def test_the_first_words_of_a_long_query_count(store: Store) -> None:
+    fill(store, file("/l/first.wav"), file("/l/last.wav"))
+    unknown = " ".join(f"{'x' * number}y" for number in range(1, 2 * MAX_ASKED))
+    assert len(query_words(unknown)) == MAX_ASKED
+    assert found(store, f"first {unknown} last") == ["/l/first.wav"]
+
+
+def test_a_query_of_many_words_takes_the_memory_of_one() -> None:
+    records = [file(f"/l/{number}.wav", title="rain").record for number in range(5000)]
+    index = WordIndex(records, "/l/")
+    of_a_word = 2 * 8 * len(records)
+    for query in ("rain", " ".join(map(str, range(300)))):
+        index.answering(query)  # What is imported at first counts for nothing.
+        tracemalloc.start()
+        try:
+            index.answering(query)
+            _, most_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most_bytes < 5 * of_a_word
 
 
 def test_a_query_asks_each_stem_once() -> None:

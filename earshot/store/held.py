@@ -65,7 +65,8 @@ class Held:
     def by_words(self, query: str) -> FileWords:
         """How well the files answer a query by their words."""
         answering, numbers = self.words.answering(query), self._number_by_words
-        shares, scores = (np.append(by, 0.0)[numbers] for by in self.words.weigh(answering))
+        shares = np.append(answering.shares, 0.0)[numbers]
+        scores = np.append(answering.scores, 0.0)[numbers]
         return FileWords(answering=answering, shares=shares, scores=scores)
 
     def hit(self, file: int, words: FileWords) -> WordHit | None:

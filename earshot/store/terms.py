@@ -45,6 +45,10 @@ MAX_FOLDERS = 3
 # A word's beginning finds it from so many letters on; beyond the most, typos are what differs.
 PREFIX_LETTERS, MAX_PREFIX_LETTERS = 3, 12
 BEGINNING = "^"
+# What comes again and again is short: words of the latest short texts are kept, and stems of the
+# latest short words, at most some 30 MB. Those of long texts would be gigabytes.
+KEPT_TEXTS, MAX_KEPT_LETTERS = 1 << 13, 40
+KEPT_STEMS, MAX_KEPT_WORD_LETTERS = 1 << 15, 32
 
 
 def fold(text: str) -> str:
@@ -54,10 +58,16 @@ def fold(text: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
 
 
-@lru_cache(maxsize=1 << 16)
 def words_of(text: str) -> tuple[str, ...]:
     """The words of a text in order: lower case, numbers without leading zeros."""
+    return _kept_words(text) if len(text) <= MAX_KEPT_LETTERS else _telling_words(text)
+
+
+def _telling_words(text: str) -> tuple[str, ...]:
     return tuple(word for word in all_words_of(text) if word not in IGNORED)
+
+
+_kept_words = lru_cache(KEPT_TEXTS)(_telling_words)
 
 
 def all_words_of(text: str) -> list[str]:
@@ -75,18 +85,24 @@ def says(record: FileRecord, phrase: str) -> bool:
     return any(wanted in f" {' '.join(all_words_of(text))} " for _, text in texts_of(record, ""))
 
 
-@lru_cache(maxsize=1 << 18)
 def stem(word: str) -> str:
     """What the forms of a word have in common."""
+    return _kept_stem(word) if len(word) <= MAX_KEPT_WORD_LETTERS else _stem(word)
+
+
+def _stem(word: str) -> str:
     stemmed: str = _stemmer().stemWord(word)
     return stemmed
+
+
+_kept_stem = lru_cache(KEPT_STEMS)(_stem)
 
 
 @lru_cache(maxsize=1)
 def _stemmer() -> Any:
     from Stemmer import Stemmer
 
-    return Stemmer("english")
+    return Stemmer("english", 0)  # It would keep words of any length itself.
 
 
 def is_number(word: str) -> bool:

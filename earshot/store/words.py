@@ -54,6 +54,8 @@ MAX_MEANT = 100
 # Comparing an unknown word with all words of a library takes its time: whoever asks for hundreds of
 # made-up words would keep all others waiting.
 MAX_GUESSED = 10
+# Of a query so many words, each with another stem, are looked for: the first.
+MAX_ASKED = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +68,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Answering:
-    """The words that are `asked`, each one's `answers` and its rarity by its name.
-
-    Answers are how well each of N files answers it, (N,), and its weight for it, (N,).
-    """
+    """The words that are `asked`, how much of them each file answers (N,), and its BM25 (N,)."""
 
     asked: Sequence[Asked]
-    answers: Sequence[tuple[np.ndarray, np.ndarray]]
-    rarities: Mapping[str, float]
+    shares: np.ndarray
+    scores: np.ndarray
 
 
 class WordIndex:
@@ -145,7 +144,7 @@ class WordIndex:
         """
         allowed = None if among is None else frozenset(among)
         answering = self.answering(query, rarities)
-        shares, scores = self.weigh(answering)
+        shares, scores = answering.shares, answering.scores
         hits: list[WordHit] = []
         matching = np.flatnonzero(scores > 0)
         for number in matching[np.lexsort((-scores[matching], -shares[matching]))]:
@@ -162,26 +161,24 @@ class WordIndex:
         return hits
 
     def answering(self, query: str, rarities: Mapping[str, float] | None = None) -> Answering:
-        """What of the library answers a query; `rarities` as `search` takes them."""
-        asked = self.asked(query)
-        answers = [self._answers(word.strengths) for word in asked]
-        if rarities is None:
-            files = len(self.records)
-            rarities = {
-                word.word: rarity(int(np.count_nonzero(strengths)), files)
-                for word, (strengths, _) in zip(asked, answers, strict=True)
-            }
-        return Answering(asked=asked, answers=answers, rarities=rarities)
+        """What of the library answers a query; `rarities` as `search` takes them.
 
-    def weigh(self, answering: Answering) -> tuple[np.ndarray, np.ndarray]:
-        """How much of a query each file answers (N,), 0 to 1, and its BM25 (N,)."""
-        shares, scores = np.zeros(len(self.records)), np.zeros(len(self.records))
-        rarities = answering.rarities
-        for word, (strengths, weights) in zip(answering.asked, answering.answers, strict=True):
-            shares += rarities[word.word] * strengths
-            scores += rarities[word.word] * weights
-        shares /= sum(rarities.values()) or 1.0
-        return np.minimum(shares, 1.0, out=shares), scores
+        Shares are 0 to 1. Words are added up one by one: figures of all files for each would fill
+        the memory.
+        """
+        asked, files = self.asked(query), len(self.records)
+        shares, scores, most = np.zeros(files), np.zeros(files), 0.0
+        for word in asked:
+            strengths, weights = self._answers(word.strengths)
+            if rarities is None:
+                rare = rarity(int(np.count_nonzero(strengths)), files)
+            else:
+                rare = rarities[word.word]
+            shares += rare * strengths
+            scores += rare * weights
+            most += rare
+        shares /= most or 1.0
+        return Answering(asked=asked, shares=np.minimum(shares, 1.0, out=shares), scores=scores)
 
     def asked(self, query: str) -> list[Asked]:
         """The words of a query with what answers them; unknown ones beyond the first: nothing."""
@@ -243,8 +240,11 @@ class WordIndex:
 
 
 def query_words(query: str) -> list[str]:
-    """The words of a query, each stem once."""
-    return list({stem(word): word for word in reversed(words_of(query))}.values())[::-1]
+    """The first words of a query, each stem once."""
+    by_stem: dict[str, str] = {}
+    for word in words_of(query):
+        by_stem.setdefault(stem(word), word)
+    return list(by_stem.values())[:MAX_ASKED]
 
 
 def rarity(found: int, files: int) -> float:
