@@ -254,6 +254,33 @@ def test_an_index_that_cannot_be_read_is_told_and_tried_again(
     assert catalogue.now().files.keys() == before.files.keys()
 
 
+def test_an_index_that_cannot_be_opened_again_is_tried_later(
+    searcher: Searcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever stands in the way: tried at each question, it would load a model each time."""
+    tried: list[float] = []
+
+    def fails() -> Searcher:
+        tried.append(time.monotonic())
+        raise MemoryError("no room for the model")
+
+    desk = create_app(searcher, reopen=fails).state.desk
+    monkeypatch.setattr(type(searcher.store), "replaced", True)
+    deadline_s = time.monotonic() + 60
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        while not told:
+            desk.renew()
+            assert time.monotonic() < deadline_s
+            time.sleep(0.02)
+        for _ in range(10):
+            desk.renew()
+            time.sleep(0.02)
+    assert len(tried) == len(told) == 1
+    assert "the old index answers on: no room for the model" in str(told[0].message)
+    desk.close()
+
+
 def test_clips_are_paged_in_order(client: TestClient, library: Path) -> None:
     everything = client.get("/api/clips", params={"limit": 100}).json()
     paths = [clip["path"] for clip in everything["clips"]]

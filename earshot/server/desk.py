@@ -143,7 +143,7 @@ class Desk:
             self.catalogue.turn_to(searcher.store)
             self.indexer.turn_to(searcher.store, searcher.model)
             self.searcher = searcher
-        except EarshotError as error:
+        except Exception as error:  # noqa: BLE001 - a fault, tried again at once, would be for ever
             self._next_try_s = time.monotonic() + RETRY_S
             warnings.warn(f"the old index answers on: {error}", stacklevel=1)
         finally:
