@@ -610,6 +610,19 @@ def test_other_sites_cannot_have_the_browser_ask(client: TestClient) -> None:
     assert client.post("/api/search", json=question, headers={"origin": OWN}).status_code == 200
 
 
+def test_other_sites_may_lead_to_the_page_alone(client: TestClient) -> None:
+    """A picture's address is asked for without Origin; each such question costs time."""
+    inside = ("/api/search?q=rain", "/api/status", "/mcp", "/api/openapi.json", "/api/none")
+    for path in inside:
+        for method in ("GET", "HEAD", "POST", "OPTIONS"):
+            reply = client.request(method, path, headers={"sec-fetch-site": "cross-site"})
+            assert reply.status_code == 403, (method, path)
+    for path in ("/", "/web/main.js", "/health"):
+        assert client.get(path, headers={"sec-fetch-site": "cross-site"}).status_code == 200, path
+    for site in ("same-origin", "none"):
+        assert client.get(inside[0], headers={"sec-fetch-site": site}).status_code == 200, site
+
+
 def test_a_token_is_asked_of_everybody(searcher: Searcher, library: Path) -> None:
     with client_of(searcher, token=TOKEN) as client:
         for path in ("/api/status", "/metrics", "/mcp", "/api/openapi.json", "/api/events"):

@@ -37,6 +37,8 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # The page's own files hold no secret; it asks for the token when it is refused an answer.
 PUBLIC_PATHS = frozenset({"/", "/health", "/api/login"})
 PUBLIC_FOLDER = "/web/"
+# Other sites may lead to the page; what answers it they need not, as every question costs time.
+OWN_FOLDERS = ("/api/", "/mcp")
 # No number of guesses at so much chance is worth counting, unlike those at a token.
 SESSION_BYTES = 32
 
@@ -101,12 +103,7 @@ class Guard:
         host = headers.get("host", "")
         if not self._is_own_name(host):
             return _refused(400, f"this server is not called {host!r}")
-        origin = headers.get("origin")
-        if (
-            origin is not None
-            and scope["method"] not in SAFE_METHODS
-            and not _is_from(origin, host)
-        ):
+        if _is_of_another_site(scope, headers, host):
             return _refused(403, "requests from other sites are refused")
         if self.token and not _is_public(scope["path"]):
             return self._without_token(scope, headers)
@@ -168,6 +165,15 @@ def _cookies(lines: Iterable[str], name: str) -> list[str]:
 
 def _is_public(path: str) -> bool:
     return path in PUBLIC_PATHS or path.startswith(PUBLIC_FOLDER)
+
+
+def _is_of_another_site(scope: Scope, headers: Headers, host: str) -> bool:
+    """By what browsers say: whence all but plain reading comes, and whether any is of a site."""
+    origin = headers.get("origin")
+    if origin is not None and scope["method"] not in SAFE_METHODS and not _is_from(origin, host):
+        return True
+    elsewhere = headers.get("sec-fetch-site", "").lower() == "cross-site"
+    return elsewhere and scope["path"].startswith(OWN_FOLDERS)
 
 
 def _is_from(origin: str, host: str) -> bool:
