@@ -2,9 +2,11 @@
 was, and ends in order."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -20,6 +22,8 @@ import pytest
 from served import serving
 
 from earshot.server.catalogue import id_of
+from earshot.server.running import CONNECTIONS as CONNECTIONS_AT_ONCE
+from earshot.server.running import HEADER_BYTES
 
 # What Linux tells of a process is read from /proc.
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
@@ -251,6 +255,33 @@ def test_too_large_bodies_are_refused(server: Server) -> None:
             assert unread(connection).startswith(b"HTTP/1.1 400")
     server.is_as_before(files, threads)
     server.is_well()
+
+
+def test_who_comes_beyond_the_connections_is_told(server: Server) -> None:
+    files, threads = server.files(), server.status("Threads")
+    connections = [server.connect() for _ in range(CONNECTIONS_AT_ONCE)]
+    with server.connect((GET % b"/health") + b"Connection: close\r\n\r\n") as one_more:
+        assert unread(one_more).startswith(b"HTTP/1.1 503")
+    for connection in connections:
+        connection.close()
+    server.is_as_before(files, threads)
+    server.is_well()
+
+
+def test_the_limits_are_ours_whatever_is_installed(
+    library_index: Path, home: Path, tmp_path: Path
+) -> None:
+    """uvicorn would take httptools where that is there, which knows no limit of headers."""
+    (tmp_path / "httptools.py").write_text("")
+    folders = os.pathsep.join([str(tmp_path), *sys.path])
+    with (
+        serving(library_index, home, PYTHONPATH=folders) as (url, process),
+        Server(url, process).connect(GET % b"/health") as connection,
+    ):
+        with suppress(ConnectionError):
+            connection.sendall(b"X-Long: %s\r\n\r\n" % (b"x" * 2 * HEADER_BYTES))
+        assert unread(connection)[:12] in (b"HTTP/1.1 400", b"")
+        Server(url, process).is_well()
 
 
 # ---- many ---------------------------------------------------------------------------------------

@@ -14,6 +14,10 @@ from earshot.types import EarshotError
 
 # How long answers that are under way may take when the server ends.
 GRACE_S = 2
+# Who comes beyond these is told so, before the system has no more files for them.
+CONNECTIONS = 512
+# Of a target and headers together, which are read before anybody is asked for the token.
+HEADER_BYTES = 64 << 10
 
 
 class _Server(uvicorn.Server):
@@ -66,6 +70,10 @@ def run(app: FastAPI, taken: socket.socket) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
+        # Another that happens to be installed has other limits.
+        http="h11",
+        h11_max_incomplete_event_size=HEADER_BYTES,
+        limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=GRACE_S,
         ws="none",
     )
