@@ -191,7 +191,9 @@ class _Job:
         """
         self.told(self._done_s - self._before_s)  # What was lost will be heard again.
         alone = bool(self.suspects)
-        present = [path for path in (*end.decoding, *end.embedding) if path in self.left]
+        # Once each: a worker may hear a file that another has read.
+        at_work = dict.fromkeys((*end.decoding, *end.embedding))
+        present = [path for path in at_work if path in self.left]
         if not any(path in end.decoding for path in present):
             self._unexplained += 1
         if self._unexplained >= UNEXPLAINED_ENDS:
@@ -224,6 +226,7 @@ class _Process:
         # A fork would copy threads and locks of libraries that were not made for that.
         context = multiprocessing.get_context("spawn")
         self._notes: Any = context.RawArray("d", NOTES * (setting.workers + 1))
+        self._forget_files()  # All are zeros, which would mean the first one.
         self._connection, inside = context.Pipe()
         self._process = context.Process(
             target=_hear_for_others, args=(setting, inside, self._notes), daemon=True
@@ -234,6 +237,7 @@ class _Process:
     def begin(self, job: _Job) -> None:
         """Hand a job over: suspects one by one, then the rest."""
         job.begun(self._heard_s())
+        self._forget_files()
         numbers = {path: number for number, path in enumerate(job.paths) if path in job.left}
         alone = [(numbers[path], path) for path in job.suspects]
         rest = [(number, path) for path, number in numbers.items() if path not in job.suspects]
@@ -275,10 +279,20 @@ class _Process:
                 raise _EndedError(f"took longer than {most_s:.0f} s", [path], [])
 
     def _at(self, job: _Job) -> list[tuple[str, float]]:
-        """The files that workers are at, and since when a decoder is at work."""
+        """The files that workers are at, and since when a decoder is at work.
+
+        A decoder that went astray may have written over the notes.
+        """
         files, since = self._notes[FILE::NOTES], self._notes[SINCE::NOTES]
         pairs = zip(files, since, strict=True)
-        return [(job.paths[int(file)], since_s) for file, since_s in pairs if file != NOBODY]
+        return [
+            (job.paths[int(file)], since_s) for file, since_s in pairs if 0 <= file < len(job.paths)
+        ]
+
+    def _forget_files(self) -> None:
+        """Nobody is at a file until the process says so: it may die before."""
+        for row in range(0, len(self._notes), NOTES):
+            self._notes[row + FILE] = NOBODY
 
     def _heard_s(self) -> float:
         return float(sum(self._notes[HEARD::NOTES]))

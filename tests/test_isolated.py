@@ -16,7 +16,15 @@ import pytest
 from conftest import make_recordings
 
 from earshot.embed import embed_files
-from earshot.isolated import LONGEST_READING_S, IsolatedHearing, _reading_s
+from earshot.isolated import (
+    FILE,
+    LONGEST_READING_S,
+    NOTES,
+    IsolatedHearing,
+    _EndedError,
+    _Job,
+    _reading_s,
+)
 from earshot.model import model_manifest
 from earshot.store import open_store
 from earshot.types import EarshotError, EmbeddedFile, Model
@@ -45,11 +53,15 @@ def read(self, *arguments, **options):
 
 soundfile.SoundFile.read = read
 """
-# As if there were no memory even for the model.
+# As if there were no memory even for the model, so many times.
 STILLBORN = """
-import os, signal, sys
+import os, pathlib, signal, sys
 if "spawn_main" in " ".join(sys.orig_argv):
-    os.kill(os.getpid(), signal.SIGKILL)
+    born = pathlib.Path(__file__).with_name("born")
+    with born.open("a") as file:
+        file.write(".")
+    if born.stat().st_size <= {}:
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 REASONS = {
     "segfault": "its decoder died of SIGSEGV",
@@ -157,10 +169,50 @@ def test_who_stops_early_leaves_no_process(tmp_path: Path, hearing: IsolatedHear
 def test_a_process_that_never_lives_is_not_started_for_ever(
     tmp_path: Path, hearing: IsolatedHearing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    customised(tmp_path / "site", STILLBORN, monkeypatch)
+    customised(tmp_path / "site", STILLBORN.format(10**6), monkeypatch)
     paths = list(map(str, make_recordings(tmp_path / "sounds", 2)))
+    told: list[EmbeddedFile] = []
     with pytest.raises(EarshotError, match=r"died of SIGKILL, .* 5 times, whatever the file"):
-        list(hearing(paths, lambda seconds: None))
+        told.extend(hearing(paths, lambda seconds: None))
+    assert not told
+
+
+def test_a_process_that_dies_as_it_starts_blames_no_file(
+    tmp_path: Path, hearing: IsolatedHearing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customised(tmp_path / "site", STILLBORN.format(2), monkeypatch)
+    paths = list(map(str, make_recordings(tmp_path / "sounds", 3)))
+    found = by_path(hearing(paths, lambda seconds: None))
+    assert found.keys() == set(paths)
+    assert not any(file.record.broken for file in found.values())
+
+
+def test_what_was_noted_of_other_files_blames_nobody(
+    tmp_path: Path, hearing: IsolatedHearing
+) -> None:
+    """The process is killed before it takes a job up; its notes are of others, or senseless."""
+    paths = list(map(str, make_recordings(tmp_path / "sounds", 2)))
+    list(hearing(paths, lambda seconds: None))
+    process = hearing._process
+    assert process is not None
+    assert process._process.pid
+    os.kill(process._process.pid, signal.SIGSTOP)
+    process._notes[FILE::NOTES] = [0.0] * (len(process._notes) // NOTES)
+    job = _Job(paths[:1], lambda seconds: None, 1)
+    process.begin(job)
+    process._notes[FILE] = 1.0
+    os.kill(process._process.pid, signal.SIGKILL)
+    with pytest.raises(_EndedError) as ended:
+        process.next_answer(job, PATIENCE_S)
+    assert (ended.value.decoding, ended.value.embedding) == ((), ())
+
+
+def test_a_file_that_two_are_at_is_told_once() -> None:
+    job = _Job(["a.wav", "b.wav"], lambda seconds: None, 1)
+    end = _EndedError("died", ["a.wav"], ["a.wav", "a.wav"])
+    assert list(job.learn(end)) == []
+    assert [file.record.broken for file in job.learn(end)] == ["its decoder died"]
+    assert list(job.left) == ["b.wav"]
 
 
 def test_another_model_is_refused_there_too(tmp_path: Path, random_model: Model) -> None:
