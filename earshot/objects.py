@@ -8,27 +8,20 @@ endpoints are those of the store's own library (for S3 the variables and files o
 from __future__ import annotations
 
 import os
-import re
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
-from functools import cache
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from platform import node
-from shutil import rmtree
-from tempfile import gettempdir
 from typing import Any
-from uuid import uuid4
 
-from earshot.files import locked, one_line, sha256_of
+from earshot.files import one_line, sha256_of
+from earshot.files.passing import passing_folder
 from earshot.types import AudioError, EarshotError, FileState
 
 # Scheme to the package that speaks it.
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 SEPARATOR = "://"
-COPIES = "earshot-copies-"
 CHANGED_KEYS = ("LastModified", "last_modified", "updated", "mtime")
 VERSION_KEYS = ("ETag", "etag", "generation", "md5Hash")
 
@@ -64,8 +57,7 @@ def fetched(uri: str) -> Iterator[tuple[Path, FileState]]:
     Raises:
         AudioError: it cannot be had.
     """
-    forget_copies_of_the_dead()
-    with copies_folder() as folder:
+    with passing_folder() as folder:
         copy = folder / PurePosixPath(uri).name
         try:
             files = file_system(uri)
@@ -89,45 +81,6 @@ def fetched(uri: str) -> Iterator[tuple[Path, FileState]]:
                 sha256=sha256_of(copy),
             ),
         )
-
-
-@contextmanager
-def copies_folder() -> Iterator[Path]:
-    """A folder of one's own for copies; while its lock, beside it, is held, it is in use."""
-    folder = Path(gettempdir(), f"{COPIES}{machine()}-{uuid4().hex}")
-    with ExitStack() as until_done:
-        until_done.callback(lock_of(folder).unlink, missing_ok=True)  # Once it is closed: Windows.
-        with suppress(OSError):  # A file system without locks; nobody takes it for left over there.
-            until_done.enter_context(locked(lock_of(folder), passing=True))
-        folder.mkdir(mode=0o700)
-        until_done.callback(rmtree, folder, ignore_errors=True)
-        yield folder
-
-
-@cache
-def forget_copies_of_the_dead() -> None:
-    """Remove, once in a process, what killed processes of this machine left.
-
-    A process number would not tell: folders for temporary files are shared by containers, where
-    numbers mean other processes, and by machines, where locks may be each one's own.
-    """
-    if sys.platform == "win32":  # Nothing is locked there.
-        return
-    for folder in Path(gettempdir()).glob(f"{COPIES}{machine()}-*/"):
-        with suppress(OSError, EarshotError):
-            if lock_of(folder).exists():
-                with locked(lock_of(folder), busy="it is in use", passing=True):
-                    rmtree(folder, ignore_errors=True)
-
-
-def machine() -> str:
-    """This machine's name, for the name of a file."""
-    return re.sub(r"\W", "_", node())
-
-
-def lock_of(folder: Path) -> Path:
-    """What is locked while copies are in use; it is there before their folder is."""
-    return folder.with_name(f"{folder.name}.lock")
 
 
 def file_system(uri: str) -> Any:

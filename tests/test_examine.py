@@ -97,12 +97,15 @@ def test_what_lasts_too_long_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("isolated", [False, True])
-def test_no_upload_lasts_too_long(isolated: bool) -> None:
+def test_no_upload_lasts_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolated: bool
+) -> None:
+    monkeypatch.setenv("EARSHOT_HOME", str(tmp_path))
     uploads = Uploads(2, isolated=isolated)
     try:
         with pytest.raises(AudioError, match=r"^x.flac: lasts longer than 10 minutes"):
             uploads.add(io.BytesIO(silence(3600.0)), "x.flac")
-        assert list(Path(uploads._folder.name).iterdir()) == []
+        assert list(uploads._folder.iterdir()) == []
         assert uploads.add(io.BytesIO(silence(2.0)), "x.flac").record.duration_s == 2.0
     finally:
         uploads.close()

@@ -1,6 +1,5 @@
 """Recordings in an object store are indexed like files; the store is an S3 of this machine."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,17 +14,11 @@ from conftest import make_recordings
 from earshot import audio
 from earshot.conditions import parse_condition
 from earshot.embed import embed_files
+from earshot.files.passing import PLACE
 from earshot.library import Summary, index
 from earshot.migrate import MigrationConfig, migrate
 from earshot.model import model_manifest
-from earshot.objects import (
-    COPIES,
-    fetched,
-    forget_copies_of_the_dead,
-    list_objects,
-    lock_of,
-    machine,
-)
+from earshot.objects import fetched, list_objects
 from earshot.store import create_store, open_store
 from earshot.types import AudioError, EarshotError, Model, Store
 
@@ -75,9 +68,11 @@ def test_objects_are_heard_like_files(
     bucket: Any,
     store: Store,
     random_model: Model,
+    home: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("EARSHOT_ASSETS", str(home / "assets"))
+    monkeypatch.setenv("EARSHOT_HOME", str(tmp_path / "home"))
     paths = make_recordings(tmp_path, 4)
     (tmp_path / "broken.wav").write_bytes(paths[0].read_bytes()[:60])
     upload(bucket, [*paths, tmp_path / "broken.wav"], "sounds/rain")
@@ -99,7 +94,7 @@ def test_objects_are_heard_like_files(
     for folder, count in (("s3://sounds/rain/", 4), ("s3://sounds/snow", 0)):
         hits = store.search(query, 9, [parse_condition(f"folder = {folder}")])
         assert len(hits[0]) == count
-    assert not list(tmp_path.glob(f"{COPIES}*"))
+    assert list((tmp_path / "home" / PLACE).iterdir()) == []
 
 
 def test_only_the_difference_is_fetched(
@@ -202,50 +197,6 @@ def test_a_store_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(EarshotError, match="s3://sounds cannot be listed") as said:
         list(list_objects("s3://sounds"))
     assert "\n" not in str(said.value)
-
-
-HOLDER = """
-import sys, time
-from earshot.objects import copies_folder
-
-with copies_folder() as folder:
-    (folder / "a.wav").touch()
-    print(folder, flush=True)
-    time.sleep(100)
-"""
-
-
-def test_copies_of_killed_processes_are_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Those alone: not what is held, of another machine, without its lock, of other names."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    (tmp_path / f"{COPIES}other").mkdir()
-    processes = [
-        subprocess.Popen([sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    try:
-        held, left = (Path(process.stdout.readline().strip()) for process in processes)
-        assert {held.parent, left.parent} == {tmp_path}
-        (tmp_path / f"{COPIES}{machine()}-begun").mkdir()
-        elsewhere = tmp_path / f"{COPIES}elsewhere-1"
-        shutil.copytree(left, elsewhere)
-        lock_of(elsewhere).touch()
-        processes[1].kill()
-        processes[1].wait()
-        forget_copies_of_the_dead.cache_clear()
-        forget_copies_of_the_dead()
-        assert not left.exists()
-        assert not lock_of(left).exists()
-        assert (held / "a.wav").exists()
-        assert (elsewhere / "a.wav").exists(), "locks of another machine may not be seen here"
-        assert len(list(tmp_path.iterdir())) == 6
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
 
 
 @pytest.mark.slow

@@ -208,7 +208,11 @@ def test_uploads_are_limited_in_kind_size_and_number(client: TestClient, library
 # ---- lists --------------------------------------------------------------------------------------
 
 
-def test_an_upload_that_ends_by_a_fault_leaves_nothing() -> None:
+def test_an_upload_that_ends_by_a_fault_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EARSHOT_HOME", str(tmp_path))
+
     class Faulty(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             if self.tell():
@@ -221,7 +225,7 @@ def test_an_upload_that_ends_by_a_fault_leaves_nothing() -> None:
             uploads.add(Faulty(bytes(5000)), "x.wav")
         with pytest.raises(AudioError, match=r"^x.wav"):
             uploads.add(io.BytesIO(bytes(5000)), "x.wav")
-        assert list(Path(uploads._folder.name).iterdir()) == []
+        assert list(uploads._folder.iterdir()) == []
     finally:
         uploads.close()
 

@@ -21,9 +21,11 @@ import httpx2
 import pytest
 from served import serving
 
+from earshot.files.passing import PLACE
 from earshot.server.catalogue import id_of
 from earshot.server.running import CONNECTIONS as CONNECTIONS_AT_ONCE
 from earshot.server.running import HEADER_BYTES
+from earshot.server.uploads import Uploads
 
 # What Linux tells of a process is read from /proc.
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
@@ -34,6 +36,15 @@ QUIET_S = 30.0
 ROOM_KB = 40_000
 # Threads of a pool stay for a while: 40 of anyio's, and those of torch and of the stores.
 MOST_THREADS = 60
+
+
+def with_its_own_cache(tmp_path: Path, home: Path) -> dict[str, str]:
+    """The environment of a server that has a cache for itself, and the weights of all."""
+    return {
+        "TMPDIR": str(tmp_path),
+        "EARSHOT_HOME": str(tmp_path / "home"),
+        "EARSHOT_ASSETS": str(home / "assets"),
+    }
 
 
 class Server:
@@ -56,6 +67,11 @@ class Server:
         """A figure of /proc/PID/status: Threads, VmRSS (in kB)."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return int(next(line.split()[1] for line in lines if line.startswith(f"{name}:")))
+
+    def is_brought_a_sound(self, library: Path) -> None:
+        """Let a visitor bring a sound."""
+        sound = {"sound": ("x.wav", (library / "noises" / "000.wav").read_bytes())}
+        assert httpx2.post(f"{self.url}/api/sounds", files=sound, timeout=60).status_code == 201
 
     def is_well(self) -> None:
         assert self.process.poll() is None
@@ -373,16 +389,15 @@ def test_it_ends_in_order_under_load(
     home: Path,
     tmp_path: Path,
     kind: signal.Signals,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of whom an answer was begun, it is ended; nothing is left behind."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    with serving(library_index, home) as (url, process):
+    passing = tmp_path / "home" / PLACE
+    own = with_its_own_cache(tmp_path, home)
+    with serving(library_index, home, **own) as (url, process):
         server = Server(url, process)
         server.is_well()
-        sound = {"sound": ("x.wav", (library / "noises" / "000.wav").read_bytes())}
-        assert httpx2.post(f"{url}/api/sounds", files=sound, timeout=60).status_code == 201
-        assert list(tmp_path.iterdir())
+        server.is_brought_a_sound(library)
+        assert list(passing.iterdir())
         crowd = Crowd(server, library, 10)
         time.sleep(2)
         process.send_signal(kind)
@@ -393,4 +408,27 @@ def test_it_ends_in_order_under_load(
     # Once it ends, there are no answers; none that had begun was cut off.
     assert set(crowd.statuses) <= {200, NONE}
     assert crowd.statuses[200] > 10
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [tmp_path / "home"]
+    assert list(passing.iterdir()) == []
+
+
+def test_what_was_brought_goes_with_a_killed_server(
+    library_index: Path,
+    library: Path,
+    home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not with it, as nothing could: with the next one."""
+    passing = tmp_path / "home" / PLACE
+    own = with_its_own_cache(tmp_path, home)
+    with serving(library_index, home, **own) as (url, process):
+        Server(url, process).is_brought_a_sound(library)
+        process.kill()
+        process.wait(60)
+    assert len(list(passing.glob("*/*.wav"))) == 1
+    monkeypatch.setenv("EARSHOT_HOME", own["EARSHOT_HOME"])
+    uploads = Uploads(1)
+    assert list(passing.glob("*/*")) == []
+    uploads.close()
+    assert list(passing.iterdir()) == []

@@ -80,7 +80,7 @@ def test_the_page_has_no_other_files_than_its_own(client: TestClient, tmp_path: 
 def test_the_name_of_an_upload_names_no_file(client: TestClient, library: Path) -> None:
     sound = (library / "noises" / "000.wav").read_bytes()
     before = set(library.parent.rglob("*"))
-    kept = Path(client.app.state.desk.uploads._folder.name)
+    kept = client.app.state.desk.uploads._folder
     names = (*ELSEWHERE, "/etc/passwd", "../../x.wav", "a\\..\\b.wav", 'q".wav', "ü.wav", "x" * 400)
     for name in names:
         reply = client.post("/api/sounds", files={"sound": (name, sound)})

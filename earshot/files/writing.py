@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import sys
 import uuid
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ from earshot.types import EarshotError
 
 # What is written beside its place until it is whole, file or folder; a killed process leaves it.
 DRAFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}(?:\.old)?")
+
+# Nothing is emptied, no link is followed, no pipe is waited for; Windows has neither of these two.
+LOCK_FLAGS = os.O_RDWR | os.O_CREAT
+LOCK_FLAGS |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 @contextmanager
@@ -73,18 +78,13 @@ def clear_drafts(folder: Path, name: str = "") -> None:
 def locked(path: Path, *, busy: str = "", passing: bool = False) -> Iterator[None]:
     """Keep other processes out of what a lock file stands for; a killed one lets go by itself.
 
-    One that is `passing` is deleted at the end.
+    One that is `passing` is deleted at the end. What the file holds stays as it is.
 
     Raises:
         EarshotError: another process is in there, and `busy` says so; without it, it is waited for.
-            Or the file cannot be written.
+            Or the file cannot be written, or is a link, a pipe or the like.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    except OSError as error:
-        raise _not_writable(path, error) from error
-    with file:
+    with _opened(path) as file:
         if sys.platform != "win32":
             import fcntl
 
@@ -100,6 +100,21 @@ def locked(path: Path, *, busy: str = "", passing: bool = False) -> Iterator[Non
             if passing:
                 with suppress(OSError):  # Windows deletes no open file.
                     path.unlink()
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """A lock's file. In a folder of many users somebody may have put something else there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.fdopen(os.open(path, LOCK_FLAGS, 0o666), "rb")
+    except OSError as error:
+        if not (path.is_symlink() or path.is_dir()):
+            raise _not_writable(path, error) from error
+    else:
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
+    raise EarshotError(f"{path} is to be a lock, and is no regular file; remove it")
 
 
 def _is_at(path: Path, opened: int) -> bool:

@@ -1,12 +1,12 @@
-"""Sounds that visitors bring to search by: kept in a temporary folder, the latest few alone."""
+"""Sounds that visitors bring to search by: kept in a passing folder, the latest few alone."""
 
 from __future__ import annotations
 
 import shutil
-import tempfile
 import uuid
+import weakref
 from collections import OrderedDict
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from threading import Lock
@@ -15,6 +15,7 @@ from typing import BinaryIO
 from earshot.audio import AUDIO_SUFFIXES, AudioInfo
 from earshot.examine import Examiner, examine
 from earshot.files import sha256_of
+from earshot.files.passing import passing_folder
 from earshot.types import AudioError, FileRecord, FileState
 
 PREFIX = "upload-"
@@ -31,7 +32,7 @@ class Upload:
 
 
 class Uploads:
-    """The latest `limit` uploads; the folder is gone when the server ends.
+    """The latest `limit` uploads; the folder is gone when the server ends, or begins anew.
 
     Each is decoded once before it is kept: with `isolated` in a process that it may end.
     """
@@ -39,7 +40,9 @@ class Uploads:
     def __init__(self, limit: int, *, isolated: bool = False) -> None:
         self._limit, self._lock = limit, Lock()
         self._examiner = Examiner() if isolated else None
-        self._folder = tempfile.TemporaryDirectory(prefix="earshot-", ignore_cleanup_errors=True)
+        until_done = ExitStack()
+        self._folder = until_done.enter_context(passing_folder())
+        self._forget = weakref.finalize(self, until_done.close)
         self._kept: OrderedDict[str, Upload] = OrderedDict()
 
     def add(self, source: BinaryIO, file_name: str) -> Upload:
@@ -53,7 +56,7 @@ class Uploads:
         shown = PurePath(file_name.replace("\\", "/")).name[:MAX_NAME_LETTERS] or "sound"
         suffix = PurePath(shown).suffix.lower()
         upload_id = f"{PREFIX}{uuid.uuid4().hex}"
-        path = Path(self._folder.name, upload_id + (suffix if suffix in AUDIO_SUFFIXES else ""))
+        path = Path(self._folder, upload_id + (suffix if suffix in AUDIO_SUFFIXES else ""))
         try:
             with path.open("xb") as file:
                 shutil.copyfileobj(source, file)
@@ -84,7 +87,7 @@ class Uploads:
         if self._examiner is not None:
             self._examiner.close()
         self._kept.clear()
-        self._folder.cleanup()
+        self._forget()
 
 
 def _record(path: Path, info: AudioInfo) -> FileRecord:
