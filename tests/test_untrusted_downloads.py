@@ -22,14 +22,15 @@ from earshot.types import EarshotError
 
 CONTENT = b"weights" * 1000
 ROOM = 100_000
-SCHEMES = (
-    "file:///etc/hostname",
-    "ftp://127.0.0.1:9/w.bin",
-    "http://127.0.0.1:9/w.bin",
-    "data:text/plain,weights",
-    "gopher://127.0.0.1:9/w.bin",
-    "//127.0.0.1:9/w.bin",
-)
+# Addresses with why none of them is followed.
+SCHEMES = {
+    "file:///etc/hostname": "not allowed",
+    "ftp://127.0.0.1:9/w.bin": "which is not https",
+    "http://127.0.0.1:9/w.bin": "which is not https",
+    "data:text/plain,weights": "not allowed",
+    "gopher://127.0.0.1:9/w.bin": "not allowed",
+    "//127.0.0.1:9/w.bin": "could not be fetched",  # It is https, and nobody is there.
+}
 
 
 class Hostile(http.server.BaseHTTPRequestHandler):
@@ -226,8 +227,19 @@ def test_what_was_put_there_by_hand_and_is_wrong_is_kept_aside(
 
 @pytest.mark.parametrize("location", SCHEMES)
 def test_no_redirect_leads_to_another_scheme(address: str, tmp_path: Path, location: str) -> None:
-    with pytest.raises(EarshotError, match="could not be fetched"):
+    with pytest.raises(EarshotError, match=SCHEMES[location]):
         fetch_asset(asset(f"{address}/to?{location}"))
+    assert not (tmp_path / "home" / "assets" / "w.bin").exists()
+
+
+def test_no_redirect_leads_to_the_right_file_over_http(address: str, tmp_path: Path) -> None:
+    """It would be taken for the file, as its hash is right; where there is none, so would any."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hostile) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        location = f"http://127.0.0.1:{server.server_address[1]}/w.bin"
+        with pytest.raises(EarshotError, match=f"redirected to {location}, which is not https"):
+            fetch_asset(asset(f"{address}/to?{location}"))
+        server.shutdown()
     assert not (tmp_path / "home" / "assets" / "w.bin").exists()
 
 
