@@ -8,6 +8,7 @@ import pytest
 
 from earshot import checkpoints
 from earshot.checkpoints import ENCODER_WEIGHTS, TAGGERS, joint_folder, sentence_folder
+from earshot.checkpoints.hub import is_whole
 from earshot.encoders.sentence import sentence_encoder
 from earshot.types import EarshotError
 
@@ -83,3 +84,50 @@ def test_a_partial_copy_in_the_hubs_cache_is_completed(
     (tmp_path / absent).unlink()
     assert joint_folder("owner/name") == tmp_path
     assert online == ["owner/name"]
+
+
+DAMAGED = ("", "{", "[]", "{}", '{"weight_map": 5}', '{"weight_map": ["a"]}', "[" * 10**5)
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_index_of_weights_is_named(tmp_path: Path, content: str) -> None:
+    folder = tmp_path / "models--owner--name" / "snapshots" / "revision"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(EarshotError, match=r"index\.json is damaged .*delete .*--name and") as told:
+        is_whole(folder, "*.safetensors")
+    assert "\n" not in str(told.value)
+
+
+OFFERS = {
+    "https://huggingface.co": True,
+    "https://hub.example/mirror": True,
+    "http://127.0.0.1:8080": True,
+    "http://[::1]:8080": True,
+    "http://localhost": True,
+    "http://hub.example": False,
+    "http://127.0.0.1@hub.example": False,
+    "http://localhost.example": False,
+    "ftp://localhost": False,
+    "http://[": False,
+    "": False,
+}
+
+
+@pytest.mark.parametrize("endpoint", OFFERS)
+def test_a_hub_is_asked_safely_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    online = []
+
+    def download(repository: str, local_files_only: bool, **_: object) -> str:
+        if not local_files_only:
+            online.append(repository)
+        raise OSError("not here")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
+    match = "the hub did not give it" if OFFERS[endpoint] else "HF_ENDPOINT is .* give a https"
+    with pytest.raises(EarshotError, match=match):
+        joint_folder("owner/name")
+    assert bool(online) == OFFERS[endpoint]

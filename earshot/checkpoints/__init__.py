@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
+from earshot.checkpoints.hub import from_hub
 from earshot.files import Asset, package_folder, sha256_of
-from earshot.text import TOKENIZER_FILES
 from earshot.types import EarshotError
 
 EFFICIENTAT = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/"
@@ -358,42 +355,3 @@ def joint_folder(source: str | Path) -> Path:
             f"and OWNER/NAME for others on the hub"
         )
     return from_hub(card.repository, "main", JOINT_FILES)
-
-
-def from_hub(repository: str, revision: str, files: Sequence[str]) -> Path:
-    """The folder of a hub repository: from the hub's cache if it has all of it, else from the hub.
-
-    Weights are taken as safetensors where there are any, else as torch writes them.
-
-    Raises:
-        EarshotError: neither has it.
-    """
-    from huggingface_hub import snapshot_download
-
-    failed: Exception | None = None
-    for offline in (True, False):
-        for weights in ("*.safetensors", "pytorch_model*.bin"):
-            options: dict[str, Any] = {"revision": revision, "allow_patterns": [*files, weights]}
-            try:
-                folder = Path(snapshot_download(repository, local_files_only=offline, **options))
-            except (OSError, ValueError) as error:
-                failed = error
-                break
-            if is_whole(folder, weights) if offline else any(folder.glob(weights)):
-                return folder
-    reason = f"the hub did not give it ({type(failed).__name__})" if failed else "it has no weights"
-    raise EarshotError(
-        f"{repository} is not here and {reason}; download it elsewhere and name its folder"
-    ) from failed
-
-
-def is_whole(folder: Path, weights: str) -> bool:
-    """Whether a copy of a repository has settings, a tokenizer and all of its weights' files."""
-    shards = {
-        shard
-        for index in folder.glob(f"{weights}.index.json")
-        for shard in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-    }
-    some = all(any(folder.glob(pattern)) for pattern in ("config.json", weights))
-    words = any(True for name in TOKENIZER_FILES for _ in folder.glob(name))
-    return some and words and all((folder / shard).is_file() for shard in shards)
