@@ -1,5 +1,6 @@
 """Hostile recordings go through `index`: each is indexed or reported, and none stops the others."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,13 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import make_recordings
+from crashes import obey_permissions
 from hostile import Fate
 from stored import D, embedded
 from test_audio import encode, needs_av, noise, reason, whole, write
 
 from earshot import audio
+from earshot.files import sha256_of
 from earshot.library import Progress, Summary, index
 from earshot.metadata import read_notes
 from earshot.model import model_manifest
@@ -113,12 +117,50 @@ def test_names_that_are_too_long(tmp_path: Path, store: Store, random_model: Mod
     assert len(summary.broken) < len(records) < len(paths)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_files_without_permission(tmp_path: Path, store: Store, random_model: Model) -> None:
+    """Root may read everything, but for a thread that gave its rights away."""
+    if os.geteuid() == 0 and sys.platform != "linux":
+        pytest.skip("root may read everything")
+    rights = obey_permissions if os.geteuid() == 0 else None
     first, _ = make_recordings(tmp_path, 2)
     first.chmod(0)
-    summary = index([tmp_path], store, random_model)
+    with ThreadPoolExecutor(1, initializer=rights) as user:
+        summary = user.submit(index, [tmp_path], store, random_model).result()
     assert summary.broken == {str(first): "permission denied"}
+
+
+def test_a_file_that_grows_while_it_is_hashed(
+    tmp_path: Path, store: Store, random_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is heard; the next run sees what it became."""
+    (path,) = make_recordings(tmp_path, 1)
+    begun = path.stat().st_size
+    digest = hashlib.file_digest
+
+    class Growing:
+        """A file that is written on after a part of it was read."""
+
+        def __init__(self, file: Any) -> None:
+            self.file = file
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: bytearray) -> int:
+            read: int = self.file.readinto(memoryview(buffer)[: begun // 2])
+            if path.stat().st_size == begun:
+                with path.open("ab") as more:
+                    more.write(bytes(10_000))
+            return read
+
+    monkeypatch.setattr(hashlib, "file_digest", lambda file, kind: digest(Growing(file), kind))
+    summary = index([tmp_path], store, random_model)
+    assert (summary.added, dict(summary.broken)) == (1, {})
+    assert path.stat().st_size == begun + 10_000
+    again = index([tmp_path], store, random_model)
+    assert (again.added, dict(again.broken)) == (0, {})
+    state = store.files()[str(path)].state
+    assert (state.size_bytes, state.sha256) == (begun + 10_000, sha256_of(path))
 
 
 def test_files_that_vanish_and_grow(tmp_path: Path, store: Store, random_model: Model) -> None:
