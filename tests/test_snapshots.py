@@ -3,14 +3,16 @@
 import json
 import time
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from stored import MANIFEST, embedded, hits, lance, units
 from test_cli import earshot, refused
 
 from earshot.store import LanceStore
+from earshot.store.lance import SLACK, age_of_oldest_tag
 from earshot.store.snapshots import forget, restore, snapshot, snapshots
 from earshot.types import EarshotError
 
@@ -34,6 +36,50 @@ def test_back_to_a_named_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert sorted(LanceStore.open(str(tmp_path)).files()) == ["a", "b", "d"]
     forget(again, "before.1")
     assert snapshots(again) == []
+
+
+def test_a_clock_that_was_put_back_keeps_no_index_from_being_tidied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LanceDB refuses to tidy where a named version is among what is too old."""
+    monkeypatch.setattr("earshot.store.lance.GRACE", timedelta(0))
+
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) - timedelta(hours=1)
+
+    store = lance(tmp_path)
+    store.put([embedded("a", units(3))])
+    snapshot(store, "summer")
+    store.put([embedded("b", units(2))])
+    monkeypatch.setattr("earshot.store.lance.datetime", Behind)
+    store.optimize()
+    assert sorted(restore(store, "summer").files()) == ["a"]
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone cannot be changed here")
+def test_a_snapshot_of_summer_is_as_old_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, now = datetime(2026, 7, 1, 12, tzinfo=UTC), datetime(2026, 11, 22, 1, tzinfo=UTC)
+
+    class Winter(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.fromtimestamp(now.timestamp(), tz)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", "Europe/Berlin")
+            time.tzset()
+            patch.setattr("earshot.store.lance.datetime", Winter)
+            told = datetime.fromtimestamp(made.timestamp())  # As LanceDB does.
+            table = SimpleNamespace(
+                tags=SimpleNamespace(list=lambda: {"summer": {"version": 2}}),
+                list_versions=lambda: [{"version": 2, "timestamp": told}],
+            )
+            assert age_of_oldest_tag(table) == now - made + SLACK
+    finally:
+        time.tzset()
 
 
 def test_back_to_another_model(tmp_path: Path) -> None:

@@ -65,6 +65,8 @@ BATCH_QUERIES = 64
 REFRESH = timedelta(seconds=5)
 # Old versions live this long past their end, for readers that are in the middle of one.
 GRACE = timedelta(hours=1)
+# LanceDB removes nothing at all where a named version is among what is too old: keep a day more.
+SLACK = timedelta(days=1)
 # Constant text; whatever comes from a user goes through expressions.
 BLANKS = "number > 0 AND start_s IS NULL"
 SEARCHABLE = "start_s >= 0"
@@ -387,11 +389,8 @@ class LanceStore:
 
 
 def age_of_oldest_tag(table: Any) -> timedelta:
-    """How old the oldest named version is; LanceDB removes none from before it."""
+    """How old the oldest named version is and a day more; LanceDB removes none from before it."""
     versions = {tag["version"] for tag in table.tags.list().values()}
-    if not versions:
-        return timedelta(0)
-    made = [one["timestamp"] for one in table.list_versions() if one["version"] in versions]
-    # A minute more: the clock of another writer may be a little behind.
-    age: timedelta = datetime.now(made[0].tzinfo) - min(made)
-    return age + timedelta(minutes=1)
+    # LanceDB tells local times without their zone, which may have been another one in summer.
+    made = [v["timestamp"].astimezone() for v in table.list_versions() if v["version"] in versions]
+    return datetime.now().astimezone() - min(made) + SLACK if made else timedelta(0)
