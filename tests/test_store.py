@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -399,6 +400,43 @@ def test_creating_never_overwrites(tmp_path: Path) -> None:
     with pytest.raises(EarshotError, match="there is an index already"):
         create_store(str(tmp_path), MANIFEST)
     assert list(open_store(str(tmp_path)).files()) == ["a"]
+
+
+def test_who_makes_an_index_at_the_same_moment_deletes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, others = LanceStore.exists, []
+
+    def overtaken(uri: str) -> bool:
+        there = real(uri)
+        if not others:
+            others.append(real)
+            LanceStore.create(uri, MANIFEST).put([embedded("a", units(1))])
+        return there
+
+    monkeypatch.setattr(LanceStore, "exists", overtaken)
+    with pytest.raises(EarshotError, match="cannot create the index: .*exists"):
+        lance(tmp_path / "index")
+    assert list(open_store(str(tmp_path / "index")).files()) == ["a"]
+
+
+def test_of_many_who_make_an_index_one_does_and_all_write(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def job(name: str) -> None:
+        with suppress(EarshotError):
+            lance(tmp_path / "index")
+            made.append(name)
+        open_store(str(tmp_path / "index")).put([embedded(name, units(1))])
+
+    names = [f"{number}" for number in range(6)]
+    threads = [Thread(target=job, args=[name]) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert sorted(open_store(str(tmp_path / "index")).files()) == names
 
 
 def test_foreign_and_future_tables_are_refused(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ times faster than LanceDB's own scan. Beyond, LanceDB's indexes propose (`store.
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -113,10 +112,10 @@ class LanceStore:
         if cls.exists(uri):
             raise EarshotError(f"{uri}: there is an index already; open it, or delete it first")
         if "://" not in uri and Path(uri).is_dir():
-            unfinished = Path(uri) / f"{TABLE}.lance"
-            if any(entry != unfinished for entry in Path(uri).iterdir()):
+            # One that is there was left unfinished, or another process makes it at this moment.
+            table = Path(uri) / f"{TABLE}.lance"
+            if any(entry != table for entry in Path(uri).iterdir()):
                 raise EarshotError(f"{uri} is a folder of other files; give the index its own")
-            shutil.rmtree(unfinished, ignore_errors=True)
         with explained(uri, "create"):
             connection = connect(uri)
             connection.create_table(TABLE, schema=schema_of(manifest))
