@@ -439,6 +439,49 @@ def test_of_many_who_make_an_index_one_does_and_all_write(tmp_path: Path) -> Non
     assert sorted(open_store(str(tmp_path / "index")).files()) == names
 
 
+class Busy:
+    """A table of LanceDB whose first `times` changes other writers get in the way of."""
+
+    def __init__(self, table: Any, says: str, times: int) -> None:
+        self._table, self._says, self.times = table, says, times
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("merge_insert", "delete", "optimize") and self.times:
+            self.times -= 1
+            raise RuntimeError(f"lance error: {self._says}, /somewhere/commit.rs:7")
+        return getattr(self._table, name)
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "Commit conflict for version 7: Failed to commit the transaction after 20 retries.",
+        "Retryable commit conflict for version 7: preempted by Update at version 7",
+        "Too many concurrent writers. ",
+        "Incompatible transaction: This Update transaction is incompatible with Restore",
+    ],
+)
+def test_busy_writers_are_given_way_to(tmp_path: Path, says: str) -> None:
+    store = lance(tmp_path)
+    store.put([embedded("a", units(1))])
+    table = store._table
+    for change, times_that_fail in (
+        (lambda: store.put([embedded("b", units(2))]), 3),
+        (lambda: store.drop(["a"]), 3),
+        (store.optimize, None),
+    ):
+        store._table = Busy(table, says, 100)
+        if times_that_fail:
+            with pytest.raises(EarshotError, match="too many write to it at once; run it again"):
+                change()
+            assert store._table.times == 100 - times_that_fail
+        else:
+            change()
+        store._table = Busy(table, says, 2)
+        change()
+    assert list(open_store(str(tmp_path)).files()) == ["b"]
+
+
 def test_foreign_and_future_tables_are_refused(tmp_path: Path) -> None:
     lancedb = pytest.importorskip("lancedb", reason="the index on disk needs earshot[index]")
     pyarrow = pytest.importorskip("pyarrow")

@@ -14,6 +14,11 @@ from earshot.types import EarshotError
 ASKING = {"client_max_retries": "1", "client_retry_timeout": "3"}
 # How often is tried what other writers get in the way of.
 ATTEMPTS = 3
+# What LanceDB raises, and what of it says that other writers were faster.
+FAILURES = (RuntimeError, OSError, ValueError)
+BUSY = re.compile(
+    "commit conflict|too many concurrent write|incompatible transaction", re.IGNORECASE
+)
 # What object stores' answers come to, by what stands in LanceDB's pages of them.
 CAUSES = {
     r"NoSuchBucket|404 Not Found": "there is no bucket `{bucket}`; make it first",
@@ -47,7 +52,7 @@ def connect(uri: str) -> Any:
     if "://" in uri:
         try:
             lancedb.connect(uri, storage_options=ASKING).list_tables()
-        except (RuntimeError, OSError, ValueError) as error:
+        except FAILURES as error:
             raise EarshotError(f"{uri}: {cause_of(uri, str(error))}") from error
     return lancedb.connect(uri)
 
@@ -67,7 +72,11 @@ def explained(uri: str, task: str) -> Iterator[None]:
         yield
     except EarshotError:
         raise
-    except (RuntimeError, OSError, ValueError) as error:
+    except FAILURES as error:
+        if BUSY.search(str(error)):
+            raise EarshotError(
+                f"{uri}: cannot {task} the index: too many write to it at once; run it again"
+            ) from error
         # Its messages end with the place in LanceDB's own source, after the first ", /", and
         # those of object stores go on for pages.
         cause = shorten(str(error).split(", /")[0], 200) or type(error).__name__
@@ -79,13 +88,16 @@ def explained(uri: str, task: str) -> Iterator[None]:
         ) from error
 
 
-def giving_way(work: Callable[[], None]) -> None:
-    """Try something that other writers may get in the way of; what they prevent is left undone."""
-    for _ in range(ATTEMPTS):
+def giving_way(work: Callable[[], None], *, else_leave: bool = False) -> None:
+    """Try something again that other writers get in the way of.
+
+    What they still prevent then fails, unless it may be left undone: `else_leave`.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
         try:
             work()
-        except RuntimeError as error:
-            if "commit conflict" not in str(error):
+        except FAILURES as error:
+            if not BUSY.search(str(error)) or (attempt == ATTEMPTS and not else_leave):
                 raise
         else:
             return

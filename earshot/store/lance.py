@@ -149,22 +149,15 @@ class LanceStore:
         check_files(files, self.manifest)
         if not files:
             return
-        counts = row_counts(files)
         with self.disk.commits("write"):
-            self._follow_to_write()
-            version, surplus = self._table.version, self._surplus(counts)
-            committed = self._merge(files, surplus)
-            # Others who wrote in between may have left more segments under the same paths.
-            while committed > version + 1 and (surplus := self._surplus(counts)):
-                version, committed = committed, self._merge(files, surplus)
+            giving_way(lambda: self._put(files, row_counts(files)))
             self._forget()
 
     def drop(self, paths: Collection[str]) -> None:
         """See `Store.drop`."""
         if known := [path for path in paths if is_storable(path)]:
             with self.disk.commits("write"):
-                self._follow_to_write()
-                self._table.delete(any_of(known))
+                giving_way(lambda: self._drop(known))
                 self._forget()
 
     def files(self) -> dict[str, FileRecord]:
@@ -266,7 +259,7 @@ class LanceStore:
         to busy writers: what they keep from being done is left to the next call.
         """
         with self.disk.commits("optimize"):
-            giving_way(self._tidy)
+            giving_way(self._tidy, else_leave=True)
             self._forget()
             if self._table.count_rows() > self.exact_rows and is_due(self._table):
                 self._builder.start()
@@ -336,6 +329,18 @@ class LanceStore:
                 f"{self.uri}: the index went over to another model meanwhile; open it again"
             )
 
+    def _put(self, files: Sequence[EmbeddedFile], counts: Mapping[str, int]) -> None:
+        self._follow_to_write()
+        version, surplus = self._table.version, self._surplus(counts)
+        committed = self._merge(files, surplus)
+        # Others who wrote in between may have left more segments under the same paths.
+        while committed > version + 1 and (surplus := self._surplus(counts)):
+            version, committed = committed, self._merge(files, surplus)
+
+    def _drop(self, paths: Collection[str]) -> None:
+        self._follow_to_write()
+        self._table.delete(any_of(paths))
+
     def _tidy(self) -> None:
         self._follow_to_write()
         if self._table.count_rows(BLANKS):
@@ -345,7 +350,7 @@ class LanceStore:
     def _build(self) -> None:
         """With a handle of its own: the store is used meanwhile."""
         with explained(self.uri, "make the search index of"):
-            giving_way(lambda: make_indexes(self.newest()))
+            giving_way(lambda: make_indexes(self.newest()), else_leave=True)
         self._looked_s = -math.inf
 
     def _merge(self, files: Sequence[EmbeddedFile], surplus: Sequence[tuple[str, int]]) -> int:
