@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stored import MANIFEST, broken, embedded, hits, milvus, units
+from stored import MANIFEST, broken, embedded, hits, milvus, paths, units
 
 from earshot.store import MilvusStore, create_store, open_store
 from earshot.store.milvus_server import Address, connect
@@ -149,7 +149,7 @@ def test_a_killed_writer_leaves_what_was_acknowledged(tmp_path: Path) -> None:
     whole = store.segments(list(files))
     for number in range(last + 1):
         assert len(whole[f"own {number}"].segments) == 1 + number % 4
-    if "shared" in files:  # Else it is unknown, and the next run writes it again.
+    if not files["shared"].broken:  # Else the next run writes it again.
         number = int(files["shared"].state.sha256)
         assert number >= last
         assert len(whole["shared"].segments) == 1 + number % 4
@@ -176,7 +176,8 @@ def test_an_interrupted_put_leaves_no_file_of_two_contents(
                 with suppress(KeyboardInterrupt):
                     store.put([latter])
             again = MilvusStore.open(store.uri)
-            if known := again.files():
+            known = again.files()
+            if not known["a"].broken:
                 ours = latter if known["a"].state.sha256 == "a" else former
                 (kept,) = again.segments(["a"]).values()
                 assert kept.record == ours.record
@@ -200,3 +201,33 @@ def interrupt(patch: pytest.MonkeyPatch, client: object, step: str, after: int, 
         raise KeyboardInterrupt
 
     patch.setattr(client, step, call)
+@pytest.mark.parametrize("change", ["put", "drop"])
+@pytest.mark.parametrize("step", ["delete", "upsert", "query_iterator"])
+def test_what_an_interrupted_change_leaves_is_known_and_can_be_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, change: str
+) -> None:
+    kept = embedded("kept", units(2, 5))
+    for after in range(3):
+        for done in (False, True):
+            folder = tmp_path / f"{after} {done}"
+            folder.mkdir()
+            store = milvus(folder)
+            store.put([embedded("a", units(3)), kept])
+            with monkeypatch.context() as patch:
+                interrupt(patch, store._client, step, after, done)
+                with suppress(KeyboardInterrupt):
+                    if change == "put":
+                        store.put([embedded("a", units(4, 1)), embedded("new", units(3, 2))])
+                    else:
+                        store.drop(["a"])
+            again = MilvusStore.open(store.uri)
+            known = again.files()
+            assert set(paths(again, units(1))) <= set(known)
+            whole = {path for path, record in known.items() if not record.broken}
+            assert set(again.segments(list(known))) == whole
+            assert all(len(again.segments([path])[path].segments) > 1 for path in whole)
+            again.drop(set(known) - {"kept"})
+            assert paths(again, units(1)) == ["kept", "kept"]
+            assert again.segment_count() == 2
+
+

@@ -4,10 +4,9 @@ The same client speaks to a cluster (`milvus://host:19530/collection`) and, thro
 a file (`milvus:folder/file.db`), which one process at a time can open. One row per segment; what is
 said of a file is on its row number 0, as in `store.rows`.
 
-Milvus has no commit of several rows. So a file's row 0, with the content's hash, is deleted first
-and written last, after its later segments were written and those that it no longer has were
-deleted: a process killed in between leaves a file that nobody knows, and the next run writes it
-again.
+Milvus has no commit of several rows. So a file's row 0 says first that the file is unfinished, and
+is written, or deleted, last: a process killed in between leaves a file that is known as broken, and
+the next run writes it again or drops it. Until then some of its segments may be found.
 A revision in the collection's properties tells readers that something changed.
 """
 
@@ -58,6 +57,7 @@ from earshot.types import (
 
 REVISION = "earshot.revision"
 # How long a reader may answer from what it knows before it looks for others' changes.
+UNFINISHED = "it is being written, or that was interrupted; index it again"
 REFRESH = timedelta(seconds=5)
 # Milvus gives no more rows of a search; beyond, all rows are scored here.
 MOST_ROWS = 16_384
@@ -142,8 +142,7 @@ class MilvusStore:
             return
         rows = [_rows(file) for file in files]
         with explained(self.uri, "write"):
-            for some in _chunks([own[0]["id"] for own in rows], PATHS_AT_ONCE):
-                self._client.delete(self._name, ids=list(some))
+            self._mark([file.record.state.path for file in files])
             self._upsert([row for own in rows for row in own[1:]], ROWS_AT_ONCE)
             self._delete_surplus({own[0]["path"]: len(own) for own in rows})
             self._upsert([own[0] for own in rows], RECORDS_AT_ONCE)
@@ -153,8 +152,9 @@ class MilvusStore:
         """See `Store.drop`."""
         with explained(self.uri, "write"):
             for some in _chunks([path for path in paths if is_storable(path)], PATHS_AT_ONCE):
-                # Row 0 first: a file without it is none.
-                self._client.delete(self._name, filter=f"({any_of(some)}) and number == 0")
+                first = f"({any_of(some)}) and number == 0"
+                self._mark([row["path"] for row in self._query(first, ["path"])])
+                self._client.delete(self._name, filter=f"({any_of(some)}) and number > 0")
                 self._client.delete(self._name, filter=any_of(some))
             self._changed()
 
@@ -231,7 +231,7 @@ class MilvusStore:
         return {
             path: _embedded(records[path], found[path])
             for path in wanted
-            if path in found and path in records
+            if path in found and path in records and not records[path].broken
         }
 
     def optimize(self) -> None:
@@ -267,6 +267,14 @@ class MilvusStore:
             least = min(counts[path] for path in some)
             condition = f"({any_of(some)}) and number >= {least}"
             stored = list(self._query(condition, ["id", "path", "number"]))
+    def _mark(self, paths: Sequence[str]) -> None:
+        """Say of files that they are unfinished."""
+        nothing = np.zeros((0, self.manifest.dimension), dtype=np.float32)
+        states = [FileState(path=p, size_bytes=0, mtime_ns=0, ctime_ns=0, sha256="") for p in paths]
+        records = [FileRecord(state=state, broken=UNFINISHED) for state in states]
+        files = [EmbeddedFile(record=record, segments=(), vectors=nothing) for record in records]
+        self._upsert([row for file in files for row in _rows(file)], RECORDS_AT_ONCE)
+
             surplus = [row["id"] for row in stored if row["number"] >= counts[row["path"]]]
             if surplus:
                 self._client.delete(self._name, ids=surplus)
