@@ -13,8 +13,10 @@ import pytest
 from stored import MANIFEST, broken, embedded, hits, milvus, paths, units
 
 from earshot.store import MilvusStore, create_store, open_store
+from earshot.store import milvus as milvus_store
 from earshot.store.milvus_server import Address, connect
-from earshot.types import Condition, EarshotError
+from earshot.store.words import WordIndex
+from earshot.types import Condition, EarshotError, FileRecord
 
 pytest.importorskip("milvus_lite", reason="Milvus is tested with milvus-lite")
 
@@ -76,6 +78,32 @@ def test_another_reader_sees_what_is_written(tmp_path: Path) -> None:
     reader._looked_s = 0.0  # As 5 s later.
     assert [hit.path for hit in reader.search_words("dog", 5)] == ["dog.wav"]
     assert list(reader.files()) == ["dog.wav"]
+
+
+def test_what_comes_while_words_are_read_is_found_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, real = milvus(tmp_path), milvus_store.WordIndex
+    store.put([embedded("dog.wav", units(1))])
+
+    def overtaken(records: list[FileRecord]) -> WordIndex:
+        if len(records) == 1:
+            store.put([embedded("cat.wav", units(1, 2))])
+            assert len(store.files()) == 2
+        return real(records)
+
+    monkeypatch.setattr(milvus_store, "WordIndex", overtaken)
+    assert [hit.path for hit in store.search_words("dog", 5)] == ["dog.wav"]
+    assert [hit.path for hit in store.search_words("cat", 5)] == ["cat.wav"]
+
+
+def test_a_file_that_is_none_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.db").write_text("notes")
+    command = [sys.executable, "-m", "earshot", "search", f"milvus:{tmp_path}/a.db", "dog"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "one process at a time" in line
 
 
 def test_labels_and_dates_are_asked_for_as_elsewhere(tmp_path: Path) -> None:
@@ -187,20 +215,6 @@ def test_an_interrupted_put_leaves_no_file_of_two_contents(
             assert len(again.segments(["a"])["a"].segments) == 4
 
 
-def interrupt(patch: pytest.MonkeyPatch, client: object, step: str, after: int, done: bool) -> None:
-    """Stop at a call of Milvus' client: the `after`th of a kind, before or after it is `done`."""
-    real: Callable[..., object] = getattr(client, step)
-    calls: list[int] = []
-
-    def call(*args: object, **options: object) -> object:
-        calls.append(1)
-        if len(calls) <= after:
-            return real(*args, **options)
-        if done:
-            real(*args, **options)
-        raise KeyboardInterrupt
-
-    patch.setattr(client, step, call)
 @pytest.mark.parametrize("change", ["put", "drop"])
 @pytest.mark.parametrize("step", ["delete", "upsert", "query_iterator"])
 def test_what_an_interrupted_change_leaves_is_known_and_can_be_dropped(
@@ -231,3 +245,17 @@ def test_what_an_interrupted_change_leaves_is_known_and_can_be_dropped(
             assert again.segment_count() == 2
 
 
+def interrupt(patch: pytest.MonkeyPatch, client: object, step: str, after: int, done: bool) -> None:
+    """Stop at a call of Milvus' client: the `after`th of a kind, before or after it is `done`."""
+    real: Callable[..., object] = getattr(client, step)
+    calls: list[int] = []
+
+    def call(*args: object, **options: object) -> object:
+        calls.append(1)
+        if len(calls) <= after:
+            return real(*args, **options)
+        if done:
+            real(*args, **options)
+        raise KeyboardInterrupt
+
+    patch.setattr(client, step, call)

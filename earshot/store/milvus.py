@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,8 @@ from earshot.types import (
 )
 
 REVISION = "earshot.revision"
-# How long a reader may answer from what it knows before it looks for others' changes.
 UNFINISHED = "it is being written, or that was interrupted; index it again"
+# How long a reader may answer from what it knows before it looks for others' changes.
 REFRESH = timedelta(seconds=5)
 # Milvus gives no more rows of a search; beyond, all rows are scored here.
 MOST_ROWS = 16_384
@@ -81,8 +82,10 @@ class MilvusStore:
         self.replaced = False
         self._client, self._name = client, Address.of(uri).collection
         self._revision, self._looked_s = "", -math.inf
-        self._records: dict[str, FileRecord] | None = None
-        self._words: WordIndex | None = None
+        self._reading = Lock()
+        # Each with the revision of which it is.
+        self._records: tuple[str, Mapping[str, FileRecord]] | None = None
+        self._words: tuple[str, WordIndex] | None = None
 
     @classmethod
     def exists(cls, uri: str) -> bool:
@@ -161,12 +164,12 @@ class MilvusStore:
     def files(self) -> dict[str, FileRecord]:
         """See `Store.files`."""
         with explained(self.uri, "read"):
-            return dict(self._all_records())
+            return dict(self._all_records()[1])
 
     def paths(self) -> list[str]:
         """See `Store.paths`."""
         with explained(self.uri, "read"):
-            return list(self._all_records())
+            return list(self._all_records()[1])
 
     def segment_count(self) -> int:
         """See `Store.segment_count`."""
@@ -210,10 +213,11 @@ class MilvusStore:
         """See `Store.search_words`."""
         check_search(limit, where)
         with explained(self.uri, "read"):
-            records = self._all_records()
-        if self._words is None:
-            self._words = WordIndex(list(records.values()))
-        return self._words.search(query, limit, where, among=among)
+            revision, records = self._all_records()
+        words = self._words
+        if words is None or words[0] != revision:
+            self._words = words = revision, WordIndex(list(records.values()))
+        return words[1].search(query, limit, where, among=among)
 
     def segments(self, paths: Collection[str]) -> dict[str, EmbeddedFile]:
         """See `Store.segments`."""
@@ -237,13 +241,15 @@ class MilvusStore:
     def optimize(self) -> None:
         """Nothing to do: Milvus compacts and indexes by itself."""
 
-    def _all_records(self) -> Mapping[str, FileRecord]:
-        self._follow()
-        if self._records is None:
-            columns = ["path", "number", "about"]
-            rows = self._query("number == 0", columns, RECORDS_AT_ONCE)
-            self._records = {row["path"]: _record(row) for row in rows}
-        return self._records
+    def _all_records(self) -> tuple[str, Mapping[str, FileRecord]]:
+        """All records, and the revision in which they were at least."""
+        with self._reading:
+            self._follow()
+            if self._records is None or self._records[0] != self._revision:
+                columns = ["path", "number", "about"]
+                rows = self._query("number == 0", columns, RECORDS_AT_ONCE)
+                self._records = self._revision, {row["path"]: _record(row) for row in rows}
+            return self._records
 
     def _query(
         self, condition: str, columns: list[str], at_once: int = ROWS_AT_ONCE
@@ -261,12 +267,6 @@ class MilvusStore:
         for some in _chunks(rows, at_once):
             self._client.upsert(self._name, some)
 
-    def _delete_surplus(self, counts: Mapping[str, int]) -> None:
-        """Delete stored segments that files of `counts` rows do not have."""
-        for some in _chunks(list(counts), PATHS_AT_ONCE):
-            least = min(counts[path] for path in some)
-            condition = f"({any_of(some)}) and number >= {least}"
-            stored = list(self._query(condition, ["id", "path", "number"]))
     def _mark(self, paths: Sequence[str]) -> None:
         """Say of files that they are unfinished."""
         nothing = np.zeros((0, self.manifest.dimension), dtype=np.float32)
@@ -275,6 +275,12 @@ class MilvusStore:
         files = [EmbeddedFile(record=record, segments=(), vectors=nothing) for record in records]
         self._upsert([row for file in files for row in _rows(file)], RECORDS_AT_ONCE)
 
+    def _delete_surplus(self, counts: Mapping[str, int]) -> None:
+        """Delete stored segments that files of `counts` rows do not have."""
+        for some in _chunks(list(counts), PATHS_AT_ONCE):
+            least = min(counts[path] for path in some)
+            condition = f"({any_of(some)}) and number >= {least}"
+            stored = list(self._query(condition, ["id", "path", "number"]))
             surplus = [row["id"] for row in stored if row["number"] >= counts[row["path"]]]
             if surplus:
                 self._client.delete(self._name, ids=surplus)
@@ -282,16 +288,15 @@ class MilvusStore:
     def _changed(self) -> None:
         """Tell readers, others' and one's own."""
         self._client.alter_collection_properties(self._name, {REVISION: uuid.uuid4().hex})
-        self._looked_s = -math.inf
+        with self._reading:  # Who is looking at this moment may not have seen it.
+            self._looked_s = -math.inf
 
     def _follow(self) -> None:
-        """Forget what is known if others, or oneself, changed something since."""
+        """See whether others, or oneself, changed something since."""
         if time.monotonic() - self._looked_s < REFRESH.total_seconds():
             return
         properties = self._client.describe_collection(self._name).get("properties", {})
-        if properties.get(REVISION, "") != self._revision:
-            self._revision = properties.get(REVISION, "")
-            self._records = self._words = None
+        self._revision = properties.get(REVISION, "")
         self._looked_s = time.monotonic()
 
 

@@ -68,8 +68,9 @@ def connect(uri: str) -> Any:
         EarshotError: the client is not installed, or nobody answers.
     """
     client = client_package(uri)
-    # What it logs, with its traceback, it raises as well.
-    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+    # What they log, with tracebacks, is raised as well.
+    for name in ("pymilvus", "milvus_lite"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     address = Address.of(uri)
     if address.is_file:
         address.path.parent.mkdir(parents=True, exist_ok=True)
