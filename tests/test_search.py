@@ -402,14 +402,26 @@ class Lists:
         self.put, self.drop, self.optimize = store.put, store.drop, store.optimize
 
 
-# More files have the words of the last than a list of words holds.
-@pytest.mark.parametrize("question", QUESTIONS, ids=str)
+def in_milvus(store: Store, folder: Path) -> Store:
+    pytest.importorskip("milvus_lite", reason="Milvus is tested with milvus-lite")
+    copy = create_store(f"milvus:{folder}/index.db", store.manifest)
+    copy.put(list(store.segments(store.paths()).values()))
+    return copy
+
+
+# More files have the words of the last question than a list of words holds.
+@pytest.mark.parametrize(
+    "kind", [lambda store, folder: Lists(store), in_milvus], ids=["lists", "milvus"]
+)
 @pytest.mark.parametrize("k", [1, 7, 200])
-def test_lists_and_memory_give_the_same_hits(scenes: Searcher, question: Question, k: int) -> None:
-    listed = Searcher(scenes.model, Lists(scenes.store))
+def test_lists_and_memory_give_the_same_hits(
+    scenes: Searcher, tmp_path: Path, kind: Callable[[Store, Path], Store], k: int
+) -> None:
+    listed = Searcher(scenes.model, kind(scenes.store, tmp_path))
     assert held(listed.store) is None
     assert held(scenes.store) is not None
-    require_same(listed.ask(question, k), scenes.ask(question, k))
+    for question in QUESTIONS:
+        require_same(listed.ask(question, k), scenes.ask(question, k))
 
 
 def test_files_of_equal_words_are_ordered_by_their_sound(random_model: Model) -> None:
