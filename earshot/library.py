@@ -28,7 +28,7 @@ from earshot.model import (
 )
 from earshot.model.shortened import ShortenedModel
 from earshot.objects import is_uri
-from earshot.store import create_store, is_storable, open_store, store_exists
+from earshot.store import Growing, create_store, is_storable, open_store, store_exists
 from earshot.types import (
     AudioError,
     EarshotError,
@@ -218,22 +218,21 @@ def carry_out(
             report(progress)
         return file
 
-    tables = Tables()
+    tables, growing = Tables(), Growing(store, len(plan.known))
     reused: dict[str, FileState] = {}
     for batch in by_size_or_time(stored_content(plan, store)):
-        store.put([noted(finished(file), tables) for file in batch])
+        growing.put([noted(finished(file), tables) for file in batch])
         reused |= {file.record.state.path: file.record.state for file in batch}
     store.drop(plan.removed)  # Last: what was moved has its vectors there.
     paths = [path for path in (*plan.new, *plan.changed) if path not in reused]
     if paths:
         embedded = (hear or hear_here(store, model, workers, tables))(paths, heard)
         for batch in by_size_or_time(map(finished, embedded)):
-            store.put(batch)
+            growing.put(batch)
     refreshed = refresh(store, plan, tables)
-    if progress.files_total or plan.removed or refreshed:
-        store.optimize()
     if not (progress.files_total or plan.removed or refreshed):
         return summarise(plan, plan.known, progress)
+    store.optimize()
     summary = summarise(plan, store.files(), progress)
     moved = count_moved(plan, reused)
     added, removed = summary.added - moved, summary.removed - moved

@@ -190,6 +190,21 @@ def test_progress_is_reported(tmp_path: Path, store: Store, random_model: Model)
     assert seen[-1] == (4, summary.audio_s)
 
 
+def test_what_is_put_is_tidied_whenever_it_has_doubled(
+    tmp_path: Path, store: Store, random_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("earshot.library.WRITE_FILES", 2)
+    monkeypatch.setattr("earshot.store.growth.LEAST_FILES", 4)
+    tidied: list[int] = []
+    monkeypatch.setattr(store, "optimize", lambda: tidied.append(len(store.files())))
+    make_recordings(tmp_path, 12)
+    index([tmp_path], store, random_model)
+    assert tidied == [4, 8, 12]
+    make_recordings(tmp_path / "more", 14, seed=1)
+    index([tmp_path], store, random_model)
+    assert tidied == [4, 8, 12, 24, 26]
+
+
 def test_stopping_does_not_wait_for_long_files(
     tmp_path: Path, store: Store, random_model: Model
 ) -> None:

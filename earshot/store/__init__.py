@@ -8,6 +8,7 @@ The heavy libraries behind a kind are imported when a store of that kind is open
 from __future__ import annotations
 
 from earshot.store.checks import is_storable
+from earshot.store.growth import Growing
 from earshot.store.lance import LanceStore
 from earshot.store.memory import MemoryStore
 from earshot.store.milvus import MilvusStore
@@ -15,6 +16,7 @@ from earshot.types import EarshotError, Manifest, Store
 
 __all__ = [
     "STORES",
+    "Growing",
     "LanceStore",
     "MemoryStore",
     "MilvusStore",
