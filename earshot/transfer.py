@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from earshot.store import create_store, open_store, require_lasting, store_exists
+from earshot.store import Growing, create_store, open_store, require_lasting, store_exists
 from earshot.types import EarshotError, EmbeddedFile, FileRecord, Manifest, Store
 
 FILES_AT_ONCE = 512
@@ -63,10 +63,11 @@ def copy_index(
             f"{min(foreign)}; copy to a new place"
         )
     due = [path for path, record in files.items() if there.get(path) != record]
+    growing = Growing(target, len(there))
     for start in range(0, len(due), FILES_AT_ONCE):
         paths = due[start : start + FILES_AT_ONCE]
         batch = whole_files(source, paths, files)
-        target.put(batch)
+        growing.put(batch)
         require_same(target, batch)
         report(start + len(paths))
     if due:
@@ -79,7 +80,7 @@ def copy_index(
         model=source.manifest.model,
         fingerprint=target.manifest.fingerprint,
         files=len(files),
-        segments=sum(counted(target, list(files))),
+        segments=target.segment_count(),
         copied=len(due),
     )
 
@@ -138,12 +139,3 @@ def require_same(target: Store, files: Collection[EmbeddedFile]) -> None:
         same = path in kept and kept[path].segments == file.segments
         if not same or not np.allclose(kept[path].vectors, file.vectors, rtol=0, atol=ROUNDING):
             raise EarshotError(f"{path}: its copy differs; was it changed meanwhile? Run it again")
-
-
-def counted(store: Store, paths: list[str]) -> list[int]:
-    """How many segments files have, those without any left out."""
-    return [
-        len(file.segments)
-        for start in range(0, len(paths), FILES_AT_ONCE)
-        for file in store.segments(paths[start : start + FILES_AT_ONCE]).values()
-    ]

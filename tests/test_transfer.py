@@ -1,7 +1,7 @@
 """Copies of an index between all kinds of stores that last."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from stored import MANIFEST, broken, embedded, hits, lance, units
 from test_cli import earshot, refused
 
 from earshot import transfer
-from earshot.store import MilvusStore, create_store, open_store
+from earshot.store import LanceStore, MilvusStore, create_store, open_store
 from earshot.transfer import copy_index
-from earshot.types import EarshotError, Store
+from earshot.types import EarshotError, EmbeddedFile, Store
 
 S3 = "s3://library/copy"
 PLACES: dict[str, Callable[[Path], str]] = {
@@ -47,6 +47,23 @@ def test_there_and_back(kind: str, tmp_path: Path, request: pytest.FixtureReques
     assert again.files() == first.files()
     assert hits(again, units(1, 99)) == hits(first, units(1, 99))
     assert again.search_words("silent", 5) == first.search_words("silent", 5)
+
+
+def test_vectors_are_read_once_from_each_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, read, real = fill(lance(tmp_path / "a")), [], LanceStore.segments
+
+    def segments(store: LanceStore, paths: Collection[str]) -> dict[str, EmbeddedFile]:
+        read.extend(paths)
+        return real(store, paths)
+
+    monkeypatch.setattr(LanceStore, "segments", segments)
+    uris = str(tmp_path / "a"), str(tmp_path / "b")
+    assert copy_index(*uris).segments == source.segment_count()
+    assert sorted(read) == sorted([*source.files()] * 2)
+    assert copy_index(*uris).segments == source.segment_count()
+    assert len(read) == 2 * 42
 
 
 def test_interrupted_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
