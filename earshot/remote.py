@@ -32,9 +32,11 @@ LOOK_S = 10.0
 class Worker:
     """Hears groups of files, one at a time; the actor of a cluster."""
 
-    def __init__(self, manifest: Manifest, device: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, manifest: Manifest, name: str | None, device: str, environment: Mapping[str, str]
+    ) -> None:
         os.environ.update(environment)  # This process is the worker's own.
-        self.hearing = IsolatedHearing(manifest, device=device, workers=1)
+        self.hearing = IsolatedHearing(manifest, name=name, device=device, workers=1)
 
     def ready(self) -> list[EmbeddedFile]:
         """Answer when it has been started."""
@@ -59,8 +61,14 @@ class Turn:
 class Crew:
     """The workers of a run, each with one thing to do or on its way."""
 
-    def __init__(self, config: ClusterConfig, manifest: Manifest, groups_: Sequence[Any]) -> None:
-        self.ray, self.config, self.manifest = import_ray(), config, manifest
+    def __init__(
+        self,
+        config: ClusterConfig,
+        manifest: Manifest,
+        groups_: Sequence[Any],
+        name: str | None = None,
+    ) -> None:
+        self.ray, self.config, self.manifest, self.name = import_ray(), config, manifest, name
         self.waiting = deque(map(tuple, groups_))
         self.turns: dict[Any, Turn] = {}
         self.losses: Counter[tuple[str, ...]] = Counter()
@@ -80,7 +88,7 @@ class Crew:
         actor = self.ray.remote(Worker).options(
             num_cpus=1, num_gpus=self.config.gpus_per_worker, scheduling_strategy="SPREAD"
         )
-        worker = actor.remote(self.manifest, self.config.device, variables())
+        worker = actor.remote(self.manifest, self.name, self.config.device, variables())
         self.turns[worker.ready.remote()] = Turn(worker=worker)
 
     def answers(self) -> Iterator[EmbeddedFile]:
@@ -140,11 +148,14 @@ def given_up(turn: Turn, error: Exception) -> EarshotError:
     )
 
 
-def on_cluster(config: ClusterConfig, manifest: Manifest) -> Hear:
-    """What hears files for `earshot.library.carry_out` on the cluster that is `connected`."""
+def on_cluster(config: ClusterConfig, manifest: Manifest, name: str | None = None) -> Hear:
+    """What hears files for `earshot.library.carry_out` on the cluster that is `connected`.
+
+    Workers find the model where the index says, or by another `name` that it has now.
+    """
 
     def hear(paths: Sequence[str], heard: Callable[[float], None]) -> Iterator[EmbeddedFile]:
-        crew = Crew(config, manifest, list(groups(paths)))
+        crew = Crew(config, manifest, list(groups(paths)), name)
         try:
             for file in crew.answers():
                 heard(file.record.duration_s)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +245,20 @@ def test_a_model_that_workers_lack_is_one_line(
     assert "\n" not in str(said.value)
 
 
+@needs_ray
+def test_workers_take_the_model_by_the_name_that_is_given(
+    tmp_path: Path, random_model: Model, cluster: None
+) -> None:
+    """Its folder may have been moved since the index was made."""
+    pytest.importorskip("lancedb")
+    make_recordings(tmp_path / "sounds", 2)
+    where = str(tmp_path / "library")
+    create_store(where, replace(model_manifest(random_model), model=str(tmp_path / "moved away")))
+    arguments = ["index", str(tmp_path / "sounds"), "--to", where, "--ray", "local"]
+    app([*arguments, "--workers", "1", "--model", random_model.name], standalone_mode=False)
+    assert len(open_store(where).files()) == 2
+
+
 @pytest.mark.slow
 @needs_ray
 def test_a_group_that_no_worker_survives_is_said(
@@ -277,6 +292,9 @@ def test_gpus_that_nobody_has_are_said(tmp_path: Path, random_model: Model, clus
         (["a", "--gpus-per-worker", "0.5"], "give --ray, too"),
         (["a", "--shard", "3/2"], "no part of the files"),
         (["a", "--ray", "nowhere"], "no address of a Ray cluster"),
+        (["a", "--shard", ""], "no part of the files"),
+        (["a", "--ray", ""], "'' is no address of a Ray cluster"),
+        (["a", "--watch", "--shard", ""], "leave --ray and --shard out"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

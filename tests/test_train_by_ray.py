@@ -132,6 +132,7 @@ def test_there_must_be_machines_enough(given: Recipe, tmp_path: Path) -> None:
     [
         (["--sweep", "seed=1,2", "--ray", "local"], "leave --ray out"),
         (["--ray", "nowhere"], "no address of a Ray cluster"),
+        (["--ray", ""], "'' is no address of a Ray cluster"),
     ],
 )
 def test_what_a_cluster_cannot_do_is_said(options: list[str], said: str, tmp_path: Path) -> None:

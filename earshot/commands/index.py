@@ -95,19 +95,19 @@ def index(
     config = WatchConfig(settle_s=settle, every_s=watch_every)
     if following and prune:
         raise EarshotError("--prune is for one run; end it, and follow then with --watch alone")
-    if following and (ray or shard):
+    if following and (ray is not None or shard is not None):
         raise EarshotError("--watch follows from one process; leave --ray and --shard out")
     folders = require_folders(paths) if following else []
-    part = read_shard(shard) if shard else None
+    part = read_shard(shard) if shard is not None else None
     cluster = cluster_of(ray, workers, gpus_per_worker, device)
     if not store_exists(to) and not following:
         require_recordings(paths)
     with on_ray(cluster):
         layout = Layout(segment_s=window, hop_s=hop, half=half, dimensions=dimensions)
-        store = open_to_hear(to, model, device, layout)
-        apart = IsolatedHearing(store.manifest, name=model, device=device, workers=workers)
+        store, name = open_to_hear(to, model, device, layout)
+        apart = IsolatedHearing(store.manifest, name=name, device=device, workers=workers)
         with apart:  # It starts nothing until there is something to hear.
-            hear = on_cluster(cluster, store.manifest) if cluster else apart
+            hear = on_cluster(cluster, store.manifest, name) if cluster else apart
             if following:
                 follow_folders(folders, to, config, opened=store, hear=hear, as_json=as_json)
                 return
@@ -118,15 +118,21 @@ def index(
         print_summary(summary, to, store.manifest.model)
 
 
-def open_to_hear(uri: str, model: str | None, device: str, layout: Layout) -> Store:
-    """Like `library.open_or_create`, for files heard elsewhere: no more is loaded than need be."""
+def open_to_hear(
+    uri: str, model: str | None, device: str, layout: Layout
+) -> tuple[Store, str | None]:
+    """Like `library.open_or_create`, for files heard elsewhere: no more is loaded than need be.
+
+    With the index comes what its model is called, if that was asked for: a folder's whole path.
+    """
     from earshot.console import print_note
     from earshot.library import open_laid_out, open_or_create
     from earshot.store import store_exists
 
     if model or not store_exists(uri):
-        return open_or_create(uri, model, device, layout, tell=print_note)[0]
-    return open_laid_out(uri, layout)
+        store, loaded = open_or_create(uri, model, device, layout, tell=print_note)
+        return store, loaded.name
+    return open_laid_out(uri, layout), None
 
 
 def cluster_of(
@@ -139,7 +145,7 @@ def cluster_of(
     """
     from earshot.cluster import ClusterConfig
 
-    if ray:
+    if ray is not None:
         return ClusterConfig(
             address=ray, workers=workers, gpus_per_worker=gpus_per_worker, device=device
         )

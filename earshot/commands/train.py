@@ -100,12 +100,12 @@ def train(
         machines=machines,
     )
     if sweep:
-        if ray:
+        if ray is not None:
             raise EarshotError("--sweep trains in one process: leave --ray out")
         search(job, sweep, trials, log, as_json=as_json)
         return
     watch = partial(watcher, chosen, out, log, quiet=as_json)
-    history = on_ray(job, ray, watch) if ray else run(job, watch)
+    history = run(job, watch) if ray is None else on_ray(job, ray, watch)
     if history:  # In the first process.
         report(history, chosen, out, as_json=as_json)
 
