@@ -125,6 +125,22 @@ def variables() -> dict[str, str]:
     return {name: os.environ[name] for name in VARIABLES if name in os.environ}
 
 
+def signs_of_loss(ray: Any) -> tuple[type[Exception], ...]:
+    """What Ray raises where a process was lost, with its machine or without.
+
+    One that Ray's own memory monitor ended is said by an error of its own.
+    """
+    names = ray.exceptions
+    return (
+        names.RayActorError,
+        names.ObjectLostError,
+        names.OutOfMemoryError,
+        names.NodeDiedError,
+        names.LocalRayletDiedError,
+        names.WorkerCrashedError,
+    )
+
+
 def last_line(error: Exception) -> str:
     """What went wrong at last, of an error with a history."""
     return str(error).strip().rpartition("\n")[2]

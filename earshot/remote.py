@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from earshot.cluster import ClusterConfig, import_ray, last_line, variables
+from earshot.cluster import ClusterConfig, import_ray, last_line, signs_of_loss, variables
 from earshot.embed import groups
 from earshot.isolated import IsolatedHearing
 from earshot.library import Hear
@@ -119,10 +119,9 @@ class Crew:
         Raises:
             EarshotError: it cannot work, or too many are lost.
         """
-        exceptions = self.ray.exceptions
         try:
             found = self.ray.get(answered)
-        except (exceptions.RayActorError, exceptions.ObjectLostError) as error:
+        except signs_of_loss(self.ray) as error:
             self.losses[turn.group] += 1
             if self.losses[turn.group] >= MOST_LOSSES:
                 raise given_up(turn, error) from error

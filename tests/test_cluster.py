@@ -1,5 +1,6 @@
 """A cluster hears what threads hear, bit for bit, whatever becomes of its workers."""
 
+import importlib
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from earshot.cluster import ClusterConfig, connected
 from earshot.embed import groups
 from earshot.library import Progress, Summary, carry_out, compare, index
 from earshot.model import model_manifest
-from earshot.remote import MOST_LOSSES, Crew, on_cluster
+from earshot.remote import MOST_LOSSES, Crew, Turn, on_cluster
 from earshot.store import create_store, open_store
 from earshot.types import EarshotError, Model, Store
 
@@ -305,6 +306,31 @@ def test_options_that_do_not_go_together_are_refused(
     with pytest.raises(EarshotError, match=said):
         app(["index", *arguments, "--to", "library"], standalone_mode=False)
     assert not (tmp_path / "library").exists()
+
+
+class Errors:
+    """Ray for a worker whose answer is an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self.exceptions = importlib.import_module("ray.exceptions")
+        self.error = error
+
+    def get(self, answered: object) -> None:
+        raise self.error
+
+
+def test_a_worker_that_ray_ended_for_want_of_memory_is_lost(random_model: Model) -> None:
+    exceptions = pytest.importorskip("ray.exceptions")
+    crew = Crew(CONFIG, empty_store(random_model).manifest, [])
+    turn = Turn(worker=None, group=("a.wav",))
+    for error in (
+        exceptions.OutOfMemoryError("task was killed due to the node running low on memory"),
+        exceptions.WorkerCrashedError(),
+    ):
+        crew.ray = Errors(error)
+        assert crew.taken("answer", turn) is None
+        assert list(crew.waiting) == [("a.wav",)], "it is another's to do"
+        crew.waiting.clear()
 
 
 @pytest.mark.parametrize("options", [{"workers": 0}, {"gpus_per_worker": -1.0}])

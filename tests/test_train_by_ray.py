@@ -15,7 +15,9 @@ from test_distributed import processes, same_rows
 from test_training import Silent, cache, data, recipe, text_folder
 
 from earshot.cli import app
-from earshot.train.by_ray import train_by_ray, wants_gpus
+from earshot.cluster import ClusterConfig, connected
+from earshot.train import by_ray as by_ray_module
+from earshot.train.by_ray import LostError, require_well, train_by_ray, wants_gpus
 from earshot.train.recipe import Recipe, resolved
 from earshot.train.run import RunFolder
 from earshot.train.start import Job
@@ -141,3 +143,59 @@ def test_what_a_cluster_cannot_do_is_said(options: list[str], said: str, tmp_pat
     with pytest.raises(EarshotError, match=said):
         app([*arguments, str(tmp_path / "run"), *options], standalone_mode=False)
     assert not (tmp_path / "run").exists()
+
+
+class Answers:
+    """Ray, of whose processes each ended with an error."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.exceptions, self.errors = exceptions_of_ray(), errors
+
+    def get(self, run: int) -> None:
+        raise self.errors[run]
+
+    def wait(
+        self, runs: list[int], num_returns: int = 1, timeout: float | None = None
+    ) -> tuple[list[int], list[int]]:
+        return runs, []
+
+
+def exceptions_of_ray() -> Any:
+    return pytest.importorskip("ray.exceptions")
+
+
+def test_a_process_that_ray_ended_for_want_of_memory_is_lost() -> None:
+    """Others fail with it, in their exchange; then all begin again."""
+    exceptions = exceptions_of_ray()
+    memory = exceptions.OutOfMemoryError("task was killed due to the node running low on memory")
+    for errors in ([memory], [exceptions.RayError("connection closed by peer"), memory]):
+        with pytest.raises(LostError, match="low on memory"):
+            require_well(Answers(*errors), 0, range(1, len(errors)))
+
+
+@needs_ray
+def test_a_busy_cluster_and_one_that_gives_up_are_said(
+    given: Recipe, data: Path, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has a core that is wanted; then Ray fails in a way that is no lost process."""
+    ray = pytest.importorskip("ray")
+    job = Job(recipe=given, data=data, out=tmp_path / "run", device="cpu", processes=2)
+    monkeypatch.setattr(by_ray_module, "BUSY_S", 0.1)
+    told: list[str] = []
+
+    def failed(*_: Any) -> None:
+        raise ray.exceptions.RaySystemError("the head is gone")
+
+    with connected(ClusterConfig(workers=2)):
+        others = ray.util.placement_group([{"CPU": 1}])
+        ray.get(others.ready())
+
+        def tell(line: str) -> None:
+            told.append(line)
+            ray.util.remove_placement_group(others)
+            monkeypatch.setattr(by_ray_module, "begun", failed)
+
+        with pytest.raises(EarshotError, match=r"gave up: .*the head is gone; go on with --resume"):
+            train_by_ray(job, "local", lambda first: Silent(), tell)
+    assert len(told) == 1
+    assert "waiting for 1 machine with 2 cores free; 1 of 2 cores are" in told[0]

@@ -112,10 +112,11 @@ def train(
 
 def on_ray(job: Job, address: str, watch: Callable[[bool], Watch]) -> list[dict[str, Any]]:
     """Train on a cluster; Ray's own messages are kept away."""
+    from earshot.console import print_note
     from earshot.train.by_ray import train_by_ray
 
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    return train_by_ray(job, address, watch)
+    return train_by_ray(job, address, watch, print_note)
 
 
 def search(job: Job, ranges: list[str], trials: int, log: str | None, *, as_json: bool) -> None:

@@ -11,11 +11,19 @@ from __future__ import annotations
 import os
 import socket
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from earshot.cluster import ClusterConfig, connected, import_ray, last_line, variables
+from earshot.cluster import (
+    ClusterConfig,
+    connected,
+    import_ray,
+    last_line,
+    signs_of_loss,
+    variables,
+)
 from earshot.files import locked
 from earshot.train.loop import Watch
 from earshot.train.run import LOCK, RunFolder
@@ -28,6 +36,9 @@ MOST_LOSSES = 3
 LOOK_S = 0.5
 # What the others may take to end when one has: they wait for it in an exchange.
 END_S = 30.0
+# What a cluster may take to give its places until it is said what is waited for.
+BUSY_S = 10.0
+NAMES = {"CPU": "cores", "GPU": "GPUs"}
 
 
 @dataclass(kw_only=True)
@@ -108,8 +119,15 @@ class LostError(Exception):
     """A process was lost, with its machine or without."""
 
 
-def train_by_ray(job: Job, address: str, watch: Callable[[bool], Watch]) -> list[dict[str, Any]]:
+def train_by_ray(
+    job: Job,
+    address: str,
+    watch: Callable[[bool], Watch],
+    tell: Callable[[str], None] = warnings.warn,
+) -> list[dict[str, Any]]:
     """Like `earshot.train.start.train`, on the cluster at an address as `ClusterConfig` has it.
+
+    `tell` is told, in a line, what is waited for where the cluster is busy.
 
     Raises:
         EarshotError: there is no cluster, or not that many machines; processes are lost again and
@@ -125,7 +143,7 @@ def train_by_ray(job: Job, address: str, watch: Callable[[bool], Watch]) -> list
     with connected(ClusterConfig(address=address, workers=job.processes * job.machines)):
         while True:
             try:
-                return attempt(job, told)
+                return attempt(job, told, tell)
             except LostError as error:
                 done = len(RunFolder(path=job.out).history())
                 losses, epochs = 1 if done > epochs else losses + 1, done
@@ -138,7 +156,7 @@ def train_by_ray(job: Job, address: str, watch: Callable[[bool], Watch]) -> list
                     job = replace(job, resume=(job.out / "recipe.json").is_file())
 
 
-def attempt(job: Job, told: Watch) -> list[dict[str, Any]]:
+def attempt(job: Job, told: Watch, tell: Callable[[str], None]) -> list[dict[str, Any]]:
     """Train once, until it ends or a process is lost.
 
     Raises:
@@ -151,7 +169,7 @@ def attempt(job: Job, told: Watch) -> list[dict[str, Any]]:
     group = ray.util.placement_group([each] * job.machines, strategy="STRICT_SPREAD")
     desk = ray.remote(Desk).options(num_cpus=0).remote()
     try:
-        ray.get(group.ready())
+        wait_for(ray, group, tell)
         places = [
             ray.remote(Place)
             .options(
@@ -169,10 +187,31 @@ def attempt(job: Job, told: Watch) -> list[dict[str, Any]]:
         alone = replace(alone, device="cuda") if gpus else alone
         runs = begun(ray, places, alone, desk)
         return followed(ray, runs, desk, told)
-    except ray.exceptions.RayActorError as error:
+    except signs_of_loss(ray) as error:
         raise LostError(last_line(error)) from error
+    except ray.exceptions.RayError as error:
+        raise EarshotError(
+            f"the cluster gave up: {last_line(error)}; go on with --resume"
+        ) from error
     finally:
         ray.util.remove_placement_group(group)
+
+
+def wait_for(ray: Any, group: Any, tell: Callable[[str], None]) -> None:
+    """Wait until the cluster gives the places, and say so if it takes long."""
+    ready = group.ready()
+    if not ray.wait([ready], timeout=BUSY_S)[0]:
+        machines, (each, *_) = len(group.bundle_specs), group.bundle_specs
+        free, there = ray.available_resources(), ray.cluster_resources()
+        wanted = " and ".join(f"{each[kind]:g} {NAMES[kind]}" for kind in each)
+        left = " and ".join(
+            f"{free.get(kind, 0):g} of {there.get(kind, 0):g} {NAMES[kind]}" for kind in each
+        )
+        tell(
+            f"the cluster is busy: waiting for {machines} machine{'s' * (machines > 1)} with "
+            f"{wanted} free; {left} are, on all together; Ctrl-C ends the waiting"
+        )
+    ray.get(ready)
 
 
 def begun(ray: Any, places: Sequence[Any], job: Job, desk: Any) -> list[Any]:
@@ -239,7 +278,7 @@ def require_well(ray: Any, run: Any, others: Sequence[Any]) -> None:
         if isinstance(fault, EarshotError):
             raise fault
     for fault in faults:
-        if isinstance(fault, ray.exceptions.RayActorError):
+        if isinstance(fault, signs_of_loss(ray)):
             raise LostError(last_line(fault)) from fault
     raise faults[0]
 
@@ -266,7 +305,7 @@ def wants_gpus(job: Job, nodes: Sequence[Mapping[str, Any]]) -> bool:
         return sum(resources.get(kind, 0) >= job.processes for resources in there)
 
     gpus = job.device == "cuda" or (job.device == "auto" and machines("GPU") > 0)
-    for kind, name in [("CPU", "cores"), ("GPU", "GPUs")][: 1 + gpus]:
+    for kind, name in list(NAMES.items())[: 1 + gpus]:
         if machines(kind) < job.machines:
             raise EarshotError(
                 f"{machines(kind)} machines of the cluster have {job.processes} {name}, and "
