@@ -11,10 +11,12 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from earshot.content import known_content
 from earshot.embed import Reports, embed_files, file_state, has_times, is_unchanged
 from earshot.folders import is_below, located, scan_all
 from earshot.metadata import Tables, read_notes
@@ -254,30 +256,19 @@ def hear_here(store: Store, model: Model | None, workers: int | None, tables: Ta
 
 def stored_content(plan: Plan, store: Store) -> Iterator[EmbeddedFile]:
     """New and changed files whose content is stored under any name, with the vectors from there."""
-    wanted = list(known_content(plan))
-    for start in range(0, len(wanted), WRITE_FILES):
-        chunk = wanted[start : start + WRITE_FILES]
+    wanted = known_content(
+        (*plan.new, *plan.changed),
+        stored=[record.state for record in plan.known.values() if not record.broken],
+        gone=[plan.known[path].state for path in (*plan.removed, *plan.changed)],
+        read=file_state,
+    )
+    while chunk := list(islice(wanted, WRITE_FILES)):
         stored = store.segments([source for _, source in chunk])
         for state, source in chunk:
             file = stored.get(source)
             # Other content may have been put under that name by this very run.
             if file and file.record.state.sha256 == state.sha256:
                 yield replace(file, record=replace(file.record, state=state))
-
-
-def known_content(plan: Plan) -> Iterator[tuple[FileState, str]]:
-    """New and changed files, each with a name under which its content is stored."""
-    good = [record.state for record in plan.known.values() if not record.broken]
-    sizes = {state.size_bytes for state in good}
-    by_hash = {state.sha256: state.path for state in good}
-    for path in (*plan.new, *plan.changed):
-        try:
-            if Path(path).stat().st_size in sizes:
-                state = file_state(path)
-                if state.sha256 in by_hash:
-                    yield state, by_hash[state.sha256]
-        except (AudioError, OSError):
-            continue  # Reported when it is embedded.
 
 
 def count_moved(plan: Plan, reused: Mapping[str, FileState]) -> int:

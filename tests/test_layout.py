@@ -23,6 +23,7 @@ FLOORS = {
     "losses": 1,
     "schedules": 1,
     "calibrate": 1,
+    "content": 1,
     "files": 1,
     "weights": 1,
     "checkpoints": 2,
