@@ -3,14 +3,18 @@ one that judges and saves, all that stop together."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 from test_training import (
     assert_same,
     cache,
@@ -25,10 +29,12 @@ from test_training import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from earshot.train.loop import DivergedError, Training
 from earshot.train.objective import build_objective
 from earshot.train.recipe import LossConfig, ScheduleConfig, resolved
 from earshot.train.run import RunFolder
 from earshot.train.step import Vectors
+from earshot.types import EarshotError
 
 __all__ = ["cache", "data", "text_folder"]
 ROOT = Path(__file__).parent.parent
@@ -158,6 +164,96 @@ def test_two_processes_train_like_one(text_folder: Path, data: Path, tmp_path: P
     for kind in ("best", "last"):
         assert (out / kind / "model.safetensors").is_file()
     assert not list(out.glob(".*")), "nothing half written is left"
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("how", ["Ctrl-C", "Ctrl-C before", "nan"])
+def test_what_ends_the_judging_ends_all(first: bool, how: str) -> None:
+    """The first process alone judges; the others, who wait to be told, are told of that, too."""
+    error = DivergedError("nan") if how == "nan" else KeyboardInterrupt()
+    sent: list[Any] = []
+
+    def judge() -> None:
+        assert how != "Ctrl-C before"
+        raise error
+
+    def broadcast(mine: Any) -> Any:
+        sent.append(mine)
+        return mine if first else error
+
+    training: Any = SimpleNamespace(
+        fabric=SimpleNamespace(world_size=2, is_global_zero=first, broadcast=broadcast),
+        judge=judge,
+        wants_to_stop=how == "Ctrl-C before",
+    )
+    with pytest.raises(type(error)):
+        Training.judged_by_first(training)
+    assert [type(one) for one in sent] == [type(error) if first else type(None)]
+
+
+def test_what_is_wrong_is_said_before_there_are_others(
+    text_folder: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each process would say the same."""
+    monkeypatch.setattr(Fabric, "launch", lambda *arguments: pytest.fail("others were started"))
+    given = recipe(text_folder, epochs=1)
+    out = tmp_path / "run"
+    with pytest.raises(EarshotError, match="nowhere"):
+        run(given, tmp_path / "nowhere", out, processes=2)
+    RunFolder(path=out).begin(given, {"train": "others"})
+    with pytest.raises(EarshotError, match="does not hold the data that"):
+        run(given, data, out, processes=2, resume=True)
+
+
+SLOW_DISK = """
+import time
+from earshot.cli import main
+from earshot.train.run import RunFolder
+
+def slow(folder, state, save=RunFolder.save_state):
+    if folder.writes and state["step"]:  # It is Ctrl-C's: longer than others are waited for.
+        time.sleep(7)
+    save(folder, state)
+
+RunFolder.save_state = slow
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("reached", ["all", "the second"])
+def test_ctrl_c_ends_all_at_one_step_which_is_saved(
+    text_folder: Path, data: Path, tmp_path: Path, reached: str
+) -> None:
+    """Whomever it reaches; nobody is killed while the first process saves, however long."""
+    (tmp_path / "recipe.json").write_text(resolved(recipe(text_folder, epochs=999)))
+    (tmp_path / "slow_disk.py").write_text(SLOW_DISK)
+    out = tmp_path / "run"
+    options = ("--out", out, "--device", "cpu", "--processes", 2)
+    command = ("train", tmp_path / "recipe.json", "--data", data, *options)
+    run = subprocess.Popen(
+        [sys.executable, *map(str, (tmp_path / "slow_disk.py", *command))],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not (out / "metrics.jsonl").exists():
+        assert run.poll() is None, "it ended before it was interrupted"
+        time.sleep(0.05)
+    (second,) = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    if reached == "all":
+        os.killpg(run.pid, signal.SIGINT)
+    else:
+        os.kill(int(second), signal.SIGINT)
+    said = run.communicate(timeout=200)[1]
+    assert run.returncode == 130, said
+    assert said.count("stopped; what was written stays") == 1
+    state = RunFolder(path=out).load_state()
+    assert state["step"] > 0
+    assert state["epoch"] == len(RunFolder(path=out).history())
+    assert (out / "plots").is_dir()
 
 
 @pytest.mark.slow

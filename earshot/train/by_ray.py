@@ -8,6 +8,7 @@ where it learns of Ctrl-C.
 
 from __future__ import annotations
 
+import _thread
 import os
 import socket
 import time
@@ -70,16 +71,12 @@ class Teller:
         self.desk, self.told_s = desk, 0.0
 
     def step(self, epoch: int, step: int, steps: int, loss: float | None) -> None:
-        """See `Watch`.
-
-        Raises:
-            KeyboardInterrupt: it is to stop.
-        """
+        """See `Watch`; where it is to stop, it is as if Ctrl-C had been pressed here."""
         if loss is None and time.monotonic() - self.told_s < LOOK_S:
             return
         self.told_s = time.monotonic()
         if import_ray().get(self.desk.tell.remote("step", epoch, step, steps, loss)):
-            raise KeyboardInterrupt
+            _thread.interrupt_main()  # The signal itself is kept from Ray's processes.
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """See `Watch`."""
@@ -247,7 +244,7 @@ def followed(ray: Any, runs: Sequence[Any], desk: Any, told: Watch) -> list[dict
                 require_well(ray, run, waiting)
     except KeyboardInterrupt:
         ray.get(desk.stop.remote())
-        ray.wait(runs[:1], timeout=END_S)  # It saves the state.
+        ray.wait(runs[:1])  # It saves the state, which takes what it takes.
         raise
     history: list[dict[str, Any]] = ray.get(runs[0])
     return history

@@ -8,29 +8,27 @@ not been.
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from earshot.batches import Pairs, loader
-from earshot.batches.control_c import control_c_deferred
+from earshot.batches.control_c import control_c_deferred, on_control_c
 from earshot.model.dual import DualEncoder
 from earshot.train.hearing import Heard
 from earshot.train.objective import Teachers, build_objective, supervised_objective
 from earshot.train.optimise import Rates, build_optimizer
 from earshot.train.recipe import Recipe
 from earshot.train.run import RunFolder
-from earshot.train.step import backward
+from earshot.train.step import add_over_processes, backward
 from earshot.train.validate import Validation, validate
 from earshot.types import Dataset, EarshotError, NotANumberError
-
-if TYPE_CHECKING:
-    pass
-
 
 # Between looks at the losses: each makes the processor wait for a GPU.
 READ_STEPS = 10
@@ -76,6 +74,7 @@ class Training:
         self.average = self.averaged() if recipe.ema else None
         self.history: list[dict[str, Any]] = []
         self.epoch, self.step, self.settled = 0, 0, False
+        self.wants_to_stop, self.stop = False, False
         self.losses: list[float] = []
         self.unread: list[torch.Tensor] = []
         self.read: dict[str, torch.Tensor] | None = {} if recipe.model.text.frozen else None
@@ -109,24 +108,39 @@ class Training:
         """Train to the end, or until it settles; interrupted, the state is saved.
 
         A step is made whole, and so is what is noted and saved after an epoch: a state that is half
-        of one and half of another could not go on as if nothing had been.
+        of one and half of another could not go on as if nothing had been. Of several processes none
+        stops alone: a Ctrl-C in one is noted, told the others in the next exchange, and ends all
+        when the first has saved.
         """
-        try:
-            while self.epoch < self.recipe.epochs and not self.settled:
-                self.network.train()
-                for batch in self.batches(self.epoch, self.step):
-                    with control_c_deferred():
-                        self.one_step(batch.to(self.fabric.device))
-                        if self.step % READ_STEPS == 0 or self.step == self.steps:
-                            self.read_losses()
-                    loss = None if self.unread else self.losses[-1]
-                    watch.step(self.epoch, self.step, self.steps, loss)
-                watch.epoch(self.end_epoch())
-        except KeyboardInterrupt:
-            with control_c_deferred():
-                self.read_losses()
-                self.run.save_state(self.state())
-            raise
+        several = self.fabric.world_size > 1
+        with on_control_c(self.note_control_c) if several else nullcontext():
+            try:
+                self.go_on(watch)
+            except KeyboardInterrupt:
+                with control_c_deferred():
+                    self.read_losses()
+                    self.run.save_state(self.state())
+                self.fabric.barrier()
+                raise
+
+    def go_on(self, watch: Watch) -> None:
+        """Make the steps and epochs that are left."""
+        while self.epoch < self.recipe.epochs and not self.settled:
+            self.network.train()
+            for batch in self.batches(self.epoch, self.step):
+                with control_c_deferred():
+                    self.one_step(batch.to(self.fabric.device))
+                    if self.step % READ_STEPS == 0 or self.step == self.steps:
+                        self.read_losses()
+                if self.stop:
+                    raise KeyboardInterrupt
+                loss = None if self.unread else self.losses[-1]
+                watch.step(self.epoch, self.step, self.steps, loss)
+            watch.epoch(self.end_epoch())
+
+    def note_control_c(self, number: int, frame: Any) -> None:
+        """Have the next exchange tell that this process is to stop."""
+        self.wants_to_stop = True
 
     def one_step(self, batch: Any) -> torch.Tensor:
         """Learn from one batch; gives the loss, which nobody has waited for yet."""
@@ -134,6 +148,7 @@ class Training:
         self.seed(number)
         self.rates.apply(self.optimizer, number)
         loss = backward(self.network, batch, self.objective, self.fabric, self.recipe.chunk)
+        self.stop = add_over_processes(self.network, self.fabric, stop=self.wants_to_stop)
         self.unread.append(loss)
         if self.recipe.optimizer.clip_norm:
             # In half precision gradients may overflow: the scaler leaves out such a step.
@@ -174,8 +189,7 @@ class Training:
 
     def end_epoch(self) -> dict[str, Any]:
         """Judge, note and save."""
-        # The first process judges and tells the others, so that all stop, or go on, as one.
-        found = self.fabric.broadcast(self.judge() if self.fabric.is_global_zero else None)
+        found = self.judged_by_first()
         if not math.isfinite(found.loss):
             raise self.diverged(f"the validation loss is {found.loss}", self.steps)
         with control_c_deferred():
@@ -212,6 +226,30 @@ class Training:
             f"{what} in epoch {self.epoch + 1}, step {step}; {kept}: try a lower optimizer.rate, "
             f"optimizer.clip_norm=1 or precision=32-true"
         )
+
+    def judged_by_first(self) -> Validation:
+        """The first process judges and tells the others, so that all stop, or go on, as one.
+
+        Raises:
+            DivergedError: the model makes nan.
+            KeyboardInterrupt: Ctrl-C reached the first process.
+        """
+        if self.fabric.world_size == 1:
+            return self.judge()
+        found: Validation | BaseException | None = None
+        if self.fabric.is_global_zero and self.wants_to_stop:
+            found = KeyboardInterrupt()
+        elif self.fabric.is_global_zero:
+            try:  # Nothing is exchanged here: Ctrl-C may strike.
+                with on_control_c(signal.default_int_handler):
+                    found = self.judge()
+            except (KeyboardInterrupt, DivergedError) as error:
+                found = error
+        found = self.fabric.broadcast(found)
+        if isinstance(found, BaseException):
+            raise found
+        assert isinstance(found, Validation)
+        return found
 
     def judge(self) -> Validation:
         """The result on the validation data; its loss is that of pairs, with impostors that stay.

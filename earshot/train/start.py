@@ -55,9 +55,16 @@ def train(job: Job, watch: Callable[[bool], Watch]) -> list[dict[str, Any]]:
     Raises:
         EarshotError: data, weights or teachers are not to be had, or do not fit.
     """
-    if not job.resume:  # Before there are other processes, which would see what the first writes.
-        RunFolder(path=job.out).require_new()
-    return list(fabric_of(job).launch(one_process, job, watch))
+    # Before there are other processes, which would see what the first writes, and say the same.
+    run = RunFolder(path=job.out)
+    if not job.resume:
+        run.require_new()
+    fabric = fabric_of(job)
+    recipe = resumed_recipe(run, job.recipe) if job.resume else job.recipe
+    given = load(job, recipe)
+    if job.resume:
+        require_same_data(run, given, job)
+    return list(fabric.launch(one_process, job, recipe, given, watch))
 
 
 def fabric_of(job: Job) -> Any:
@@ -80,19 +87,27 @@ def fabric_of(job: Job) -> Any:
     )
 
 
-def one_process(fabric: Any, job: Job, watch: Callable[[bool], Watch]) -> list[dict[str, Any]]:
+def require_same_data(run: RunFolder, given: Given, job: Job) -> None:
+    """Check that a run goes on with what it was begun on.
+
+    Raises:
+        EarshotError: the data, or the teachers, are others.
+    """
+    if run.data() != given.fingerprint:
+        raise EarshotError(
+            f"{job.data} does not hold the data that {job.out} was begun on, or the teachers "
+            f"are others (data.json tells); resume with those, or begin a new run"
+        )
+
+
+def one_process(
+    fabric: Any, job: Job, recipe: Recipe, given: Given, watch: Callable[[bool], Watch]
+) -> list[dict[str, Any]]:
     """The run of one process."""
     run = RunFolder(path=job.out, writes=fabric.is_global_zero)
-    recipe = resumed_recipe(run, job.recipe) if job.resume else job.recipe
-    given = load(job, recipe)
     with run.held(new=not job.resume):
         if not job.resume:
             run.begin(recipe, given.fingerprint)
-        elif run.data() != given.fingerprint:
-            raise EarshotError(
-                f"{job.data} does not hold the data that {job.out} was begun on, or the teachers "
-                f"are others (data.json tells); resume with those, or begin a new run"
-            )
         if recipe.batches.workers:
             start_method()  # What forks the workers imports torch while the towers are made ready.
         network = initial_network(recipe).to(fabric.device)
@@ -108,6 +123,8 @@ def one_process(fabric: Any, job: Job, watch: Callable[[bool], Watch]) -> list[d
             try:
                 training.fit(watch(fabric.is_global_zero))
             except (KeyboardInterrupt, DivergedError):
+                if not fabric.is_global_zero:
+                    return []  # All end alike: the first one says so, and has time to.
                 draw_if_first(training, job)
                 raise
         draw_if_first(training, job)

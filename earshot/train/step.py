@@ -58,9 +58,10 @@ def encode(network: DualEncoder, batch: Batch) -> tuple[Tensor, Tensor]:
 def backward(
     network: DualEncoder, batch: Batch, objective: Objective, fabric: Any, chunk: int | None = None
 ) -> Tensor:
-    """Add the gradients of all processes' batches to the network's; returns the loss.
+    """Add to the network's gradients what this process's pairs say; returns the loss of all pairs.
 
-    `chunk` pairs go through the towers at a time, twice if the batch is larger.
+    `chunk` pairs go through the towers at a time, twice if the batch is larger. What is left is to
+    `add_over_processes`.
     """
     chunk = chunk or len(batch)
     parts = [batch.part(start, start + chunk) for start in range(0, len(batch), chunk)]
@@ -91,7 +92,6 @@ def backward(
             surrogate = surrogate + network.tau * gradients[2]
         if surrogate.requires_grad:
             fabric.backward(surrogate)
-    add_over_processes(network, fabric)
     return loss.detach()
 
 
@@ -130,19 +130,21 @@ def summed(gradients: Sequence[Tensor], own: slice, fabric: Any) -> tuple[Tensor
     return tuple(total[:, own])
 
 
-def add_over_processes(network: DualEncoder, fabric: Any) -> None:
-    """Sum the gradients of all processes, in one exchange."""
+def add_over_processes(network: DualEncoder, fabric: Any, *, stop: bool = False) -> bool:
+    """Sum the gradients of all processes, in one exchange; gives whether any wants to `stop`."""
     if fabric.world_size == 1:
-        return
+        return stop
     everything = [weight for weight in network.parameters() if weight.requires_grad]
-    reached = torch.tensor([float(w.grad is not None) for w in everything], device=fabric.device)
-    counts = fabric.all_reduce(reached, reduce_op="sum").tolist()
+    told = [float(weight.grad is not None) for weight in everything] + [float(stop)]
+    exchanged = torch.tensor(told, device=fabric.device)
+    *counts, stopping = fabric.all_reduce(exchanged, reduce_op="sum").tolist()
     # What no process reached keeps no gradient; what this one did not reach counts as zero.
     learning = [weight for weight, count in zip(everything, counts, strict=True) if count]
     parts = [w.grad if w.grad is not None else torch.zeros_like(w) for w in learning]
     total = fabric.all_reduce(torch.cat([part.flatten() for part in parts]), reduce_op="sum")
     for weight, part in zip(learning, total.split([w.numel() for w in learning]), strict=True):
         weight.grad = part.view_as(weight)
+    return bool(stopping)
 
 
 @dataclass(frozen=True, slots=True)
