@@ -13,6 +13,7 @@ from stored import MANIFEST, D, embedded, hits, lance, paths, units
 from earshot.model import model_manifest
 from earshot.search import Searcher
 from earshot.store import LanceStore, MemoryStore, lance_index, open_store
+from earshot.store.connection import explained
 from earshot.types import Condition, EarshotError, Model, Store
 
 
@@ -197,3 +198,14 @@ def test_searching_goes_on_from_other_threads_while_an_index_is_made(tmp_path: P
         thread.join()
     store.wait()
     assert failures == []
+
+
+def test_a_panic_in_its_rust_code_is_one_line() -> None:
+    class RustPanic(Exception):
+        """Of this name and ancestry, made where nobody can import it from."""
+
+    said = pytest.raises(EarshotError, match="cannot open the index: rust future panicked")
+    with said, explained("place", "open"):
+        raise RustPanic("rust future panicked: unknown error")
+    with pytest.raises(ZeroDivisionError), explained("place", "open"):
+        raise ZeroDivisionError

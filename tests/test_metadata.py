@@ -357,6 +357,14 @@ def test_many_values_of_one_name_take_no_time() -> None:
     assert time.thread_time() - started_s < 5.0
 
 
+def test_many_comments_of_a_file_take_no_time(tmp_path: Path) -> None:
+    comments = b"".join(chunk(b"ICMT", b"c%d" % number) for number in range(200_000))
+    path = with_chunks(tmp_path / "a.wav", chunk(b"LIST", b"INFO" + comments))
+    started_s = time.thread_time()
+    assert read_notes(path).description.startswith("c0; c1; c2")
+    assert time.thread_time() - started_s < 20.0
+
+
 def test_a_chunk_that_claims_gigabytes_is_not_read(tmp_path: Path) -> None:
     path = with_chunks(tmp_path / "a.wav", bext("kept"))
     with path.open("ab") as file:

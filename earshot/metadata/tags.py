@@ -10,10 +10,14 @@ import io
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from tinytag import OtherFields, TinyTag, tinytag
+
 from earshot.metadata.fields import Said, plain
 
 # Tags lie at the start or the end; this is enough for those behind a large picture.
 MAX_READ_BYTES = 8 << 20
+# tinytag compares each value of a name with all before it: of 200,000 it would take minutes.
+MAX_VALUES = 100
 
 
 class _Bounded(io.RawIOBase):
@@ -37,10 +41,27 @@ class _Bounded(io.RawIOBase):
         return self.file.tell()
 
 
+class _FewValues(list[str]):
+    """The first values of one name."""
+
+    def append(self, value: str, /) -> None:
+        if len(self) < MAX_VALUES:
+            super().append(value)
+
+
+class _FewOfEach(OtherFields):
+    """Names with their first values."""
+
+    def __setitem__(self, name: str, values: list[str], /) -> None:
+        super().__setitem__(name, _FewValues(values))
+
+
+# tinytag makes its own, and asks nobody how many values they may hold.
+tinytag.OtherFields = _FewOfEach  # type: ignore[misc]
+
+
 def read_tags(path: Path) -> Said:
     """What a file's tags say; nothing where there are none or they are damaged."""
-    from tinytag import TinyTag
-
     try:
         with path.open("rb", buffering=1 << 16) as file:
             bounded = cast("BinaryIO", _Bounded(file))

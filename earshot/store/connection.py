@@ -19,6 +19,8 @@ FAILURES = (RuntimeError, OSError, ValueError)
 BUSY = re.compile(
     "commit conflict|too many concurrent write|incompatible transaction", re.IGNORECASE
 )
+# What becomes of a fault in its Rust code, as over a damaged file; no module offers the class.
+PANIC = "RustPanic"
 # What object stores' answers come to, by what stands in LanceDB's pages of them.
 CAUSES = {
     r"NoSuchBucket|404 Not Found": "there is no bucket `{bucket}`; make it first",
@@ -72,7 +74,9 @@ def explained(uri: str, task: str) -> Iterator[None]:
         yield
     except EarshotError:
         raise
-    except FAILURES as error:
+    except Exception as error:
+        if not isinstance(error, FAILURES) and type(error).__name__ != PANIC:
+            raise
         if BUSY.search(str(error)):
             raise EarshotError(
                 f"{uri}: cannot {task} the index: too many write to it at once; run it again"
