@@ -160,8 +160,10 @@ def test_a_broken_file_is_tried_again_when_it_changes(
     import earshot.embed
 
     probed: list[str] = []
-    real = earshot.embed.file_state
-    monkeypatch.setattr(earshot.embed, "file_state", lambda path: probed.append(path) or real(path))
+    real = earshot.embed.audio.probe
+    monkeypatch.setattr(
+        earshot.embed.audio, "probe", lambda path: probed.append(path) or real(path)
+    )
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"not audio")
     follower = Follower([tmp_path], store, random_model, WatchConfig(settle_s=0))

@@ -34,7 +34,18 @@ class Bodies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on by the limit of its path."""
         limited = self._by_path.get(scope.get("path", ""), self._others)
-        await limited(scope, receive, send)
+        refused = False
+
+        async def described(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] == 413:
+                refused = True  # Starlette's words are plain text; all other refusals are JSON.
+                detail = "the body is too large for this route"
+                await JSONResponse({"detail": detail}, 413)(scope, receive, send)
+            elif not refused:
+                await send(message)
+
+        await limited(scope, receive, described)
 
 
 class FewAtOnce:
