@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,10 +87,13 @@ def reader_is_killed(path: Path, times: int, *, parent: bool = False) -> Iterato
     def watch() -> None:
         while not over.is_set() and len(killed) < times:
             for process in readers(path):
-                victim = parent_of(process) if parent else process
-                if victim not in killed:
-                    os.kill(victim, signal.SIGKILL)
-                    killed.append(victim)
+                with suppress(OSError):  # It ended meanwhile.
+                    starter = parent_of(process)
+                    victim = starter if parent else process
+                    # Where its worker was killed it has another for a moment, such as process 1.
+                    if is_worker(starter) and victim not in killed:
+                        os.kill(victim, signal.SIGKILL)
+                        killed.append(victim)
             time.sleep(0.002)
 
     thread = threading.Thread(target=watch)
@@ -104,6 +107,11 @@ def reader_is_killed(path: Path, times: int, *, parent: bool = False) -> Iterato
 
 def parent_of(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()[1])
+
+
+def is_worker(process: int) -> bool:
+    """Whether Ray runs one of its actors in a process."""
+    return Path(f"/proc/{process}/cmdline").read_bytes().startswith(b"ray::")
 
 
 def readers(path: Path) -> Iterator[int]:
