@@ -389,7 +389,8 @@ def test_control_c_ends_workers_quietly(tmp_path: Path) -> None:
         start_new_session=True,
     )
     assert run.stdout is not None
-    run.stdout.readline()
+    for _ in range(4):  # Both workers, who take turns, have started.
+        run.stdout.readline()
     os.killpg(run.pid, signal.SIGINT)
     _, said = run.communicate(timeout=60)
     assert run.returncode == 1
